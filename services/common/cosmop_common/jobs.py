@@ -1,0 +1,357 @@
+"""Long work: commands on the ``JOBS`` stream, run in a process of their own (``python -m cosmop_<service> job``).
+
+A job taken away (a crash, a SIGTERM) is delivered again and goes on from its checkpoint. Attempts that ended without
+progress are counted in the run's state; the third ends it. Cancelling is a word in the run's state that the job watches.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import threading
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from dataclasses import dataclass, field
+
+from nats.aio.msg import Msg
+
+from cosmop_common.bus import Bus
+from cosmop_common.consume import bury, fetch_one, heartbeat
+from cosmop_common.errors import CancelledError, CosmopError, StoppingError
+from cosmop_common.facts import now
+from cosmop_common.names import job_subject
+from cosmop_common.pb.cosmop.v1 import runs_pb2
+from cosmop_common.runs import ENDED, Runs, new_run_id, publish_event
+from cosmop_common.settings import ConnectionSettings
+
+log = logging.getLogger(__name__)
+
+_FRUITLESS_ATTEMPTS = 3
+_FLUSH_SECONDS = 0.5
+_RETRY_SECONDS = 2.0
+
+
+async def submit(bus: Bus, runs: Runs, service: str, job: runs_pb2.Job) -> runs_pb2.Run:
+    """Starts a job and returns its run. The same run id again is the same job: nothing is done twice.
+
+    A run that failed or was cancelled is queued again and goes on from its checkpoint.
+    """
+    kind = str(job.WhichOneof("spec"))
+    job.run = job.run or new_run_id(kind)
+    job.at.CopyFrom(now())
+    fresh = runs_pb2.Run(
+        id=job.run, kind=f"{service}.{kind}", collection=job.collection, state=runs_pb2.RUN_STATE_QUEUED, job=job, created=now(), parent=job.parent
+    )
+    message_id = job.run
+    if not await runs.create(fresh):
+        requeued = False
+
+        def again(state: runs_pb2.Run) -> None:
+            nonlocal requeued
+            requeued = state.state in {runs_pb2.RUN_STATE_FAILED, runs_pb2.RUN_STATE_CANCELLED}
+            if requeued:
+                state.state, state.cancel, state.error, state.attempts = runs_pb2.RUN_STATE_QUEUED, False, "", 0
+                state.job.CopyFrom(job)
+                state.ClearField("finished")
+
+        fresh = await runs.change(job.run, again)
+        if fresh.state != runs_pb2.RUN_STATE_QUEUED:
+            return fresh
+        # Queued before: published again in case the first publish was lost; the id keeps it one message.
+        message_id = f"{job.run}@{time.time_ns()}" if requeued else job.run
+    await bus.js.publish(job_subject(service, kind), job.SerializeToString(), headers={"Nats-Msg-Id": message_id}, timeout=10)
+    return fresh
+
+
+@dataclass
+class StageHandle:
+    """Progress of one stage of a run. All methods may be called from any thread; writes are gathered."""
+
+    _handle: RunHandle
+    name: str
+
+    def advance(self, done: int = 1, **counts: int) -> None:
+        """Adds to what is done, and to further counts."""
+
+        def change(stage: runs_pb2.Stage) -> None:
+            stage.done += done
+            for key, value in counts.items():
+                stage.counts[key] += value
+
+        self._handle.edit(self.name, change)
+
+    def set(self, *, done: int | None = None, total: int | None = None, message: str | None = None, **counts: int) -> None:
+        """Sets what is done, the total, the message, or further counts."""
+
+        def change(stage: runs_pb2.Stage) -> None:
+            if done is not None:
+                stage.done = done
+            if total is not None:
+                stage.total = total
+            if message is not None:
+                stage.message = message
+            for key, value in counts.items():
+                stage.counts[key] = value
+
+        self._handle.edit(self.name, change)
+
+    def result(self, **values: str) -> None:
+        """Keeps what later stages need of this one."""
+
+        def change(stage: runs_pb2.Stage) -> None:
+            for key, value in values.items():
+                stage.result[key] = value
+
+        self._handle.edit(self.name, change)
+
+
+@dataclass
+class RunHandle:
+    """A job's hold on its run: progress, results, and whether to stop. Thread-safe."""
+
+    bus: Bus
+    runs: Runs
+    job: runs_pb2.Job
+    state: runs_pb2.Run
+    #: The process is told to end: checkpoint, then raise ``StoppingError`` (or call ``check``).
+    stopping: threading.Event = field(default_factory=threading.Event)
+    #: Somebody asked for the run's end.
+    cancelled: threading.Event = field(default_factory=threading.Event)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _dirty: bool = False
+    _progressed: bool = False
+
+    @property
+    def id(self) -> str:
+        """The run's id."""
+        return self.job.run
+
+    def check(self) -> None:
+        """Raises ``CancelledError`` or ``StoppingError`` when the job should end now."""
+        if self.cancelled.is_set():
+            raise CancelledError(f"run {self.id} was cancelled")
+        if self.stopping.is_set():
+            raise StoppingError(f"run {self.id} is interrupted and goes on later")
+
+    def find_stage(self, name: str) -> runs_pb2.Stage | None:
+        """A stage as it stands, from an earlier attempt too."""
+        with self._lock:
+            found = next((s for s in self.state.stages if s.name == name), None)
+            if found is None:
+                return None
+            copy = runs_pb2.Stage()
+            copy.CopyFrom(found)
+            return copy
+
+    def edit(self, name: str, change: Callable[[runs_pb2.Stage], None]) -> None:
+        """Changes a stage, made where there is none."""
+        with self._lock:
+            stage = next((s for s in self.state.stages if s.name == name), None)
+            if stage is None:
+                stage = self.state.stages.add(name=name, state=runs_pb2.RUN_STATE_QUEUED)
+            change(stage)
+            self._dirty = self._progressed = True
+
+    @contextlib.contextmanager
+    def stage(self, name: str, *, total: int = 0, unit: str = "") -> Iterator[StageHandle]:
+        """A stage from start to finish: marks its state, its times, and its failure."""
+
+        def start(stage: runs_pb2.Stage) -> None:
+            stage.state, stage.unit, stage.total = runs_pb2.RUN_STATE_RUNNING, unit, total or stage.total
+            stage.message = ""
+            if not stage.HasField("started"):
+                stage.started.GetCurrentTime()
+
+        self.edit(name, start)
+        outcome, message = runs_pb2.RUN_STATE_SUCCEEDED, None
+        try:
+            yield StageHandle(self, name)
+        except CancelledError:
+            outcome = runs_pb2.RUN_STATE_CANCELLED
+            raise
+        except StoppingError:
+            outcome = runs_pb2.RUN_STATE_QUEUED
+            raise
+        except Exception as error:
+            outcome, message = runs_pb2.RUN_STATE_FAILED, str(error)
+            raise
+        finally:
+
+            def finish(stage: runs_pb2.Stage) -> None:
+                stage.state = outcome
+                if outcome != runs_pb2.RUN_STATE_QUEUED:
+                    stage.finished.GetCurrentTime()
+                if message is not None:
+                    stage.message = message
+
+            self.edit(name, finish)
+
+    def result(self, **values: str) -> None:
+        """Keeps results of the run: ids, keys, names."""
+        with self._lock:
+            for key, value in values.items():
+                self.state.result[key] = value
+            self._dirty = self._progressed = True
+
+    async def event(self, name: str, payload: bytes = b"") -> None:
+        """Tells watchers."""
+        await publish_event(self.bus, self.id, name, payload)
+
+    async def flush(self) -> None:
+        """Writes what changed into the run's state, keeping the words of others (cancel)."""
+        with self._lock:
+            if not self._dirty:
+                return
+            self._dirty = False
+            mine = runs_pb2.Run()
+            mine.CopyFrom(self.state)
+
+        def merge(stored: runs_pb2.Run) -> None:
+            cancel = stored.cancel
+            stored.CopyFrom(mine)
+            stored.cancel = cancel
+            if cancel:
+                self.cancelled.set()
+
+        await self.runs.change(self.id, merge)
+
+    async def end(self, state: runs_pb2.RunState.ValueType, error: str = "", attempts: int = 0) -> None:
+        """Writes the outcome of this attempt."""
+        with self._lock:
+            self.state.state, self.state.error, self.state.attempts = state, error, attempts
+            if state in ENDED:
+                self.state.finished.GetCurrentTime()
+            self._dirty = True
+        await self.flush()
+
+    @property
+    def progressed(self) -> bool:
+        """Whether this attempt has written anything."""
+        return self._progressed
+
+
+JobHandler = Callable[[RunHandle], Awaitable[None]]
+
+
+async def run_jobs(
+    bus: Bus,
+    service: str,
+    handlers: dict[str, JobHandler],
+    *,
+    settings: ConnectionSettings,
+    stopping: asyncio.Event,
+    idle_seconds: float | None = None,
+) -> None:
+    """Takes the service's jobs one after the other until ``stopping``; with ``idle_seconds``, until none came for so long.
+
+    Args:
+        handlers: by the name of the job's spec: ``{"train_gan": train}``.
+    """
+    runs = Runs(bus)
+    last = time.monotonic()
+    idle = asyncio.Event()
+
+    async def watch_idle() -> None:
+        while not stopping.is_set() and (idle_seconds is None or time.monotonic() - last < idle_seconds):
+            await asyncio.sleep(0.2)
+        idle.set()
+
+    watcher = asyncio.create_task(watch_idle())
+    try:
+        async for message in fetch_one(bus, f"jobs-{service}", idle):
+            last = float("inf")
+            await _run_job(bus, runs, service, handlers, message, settings, stopping)
+            last = time.monotonic()
+            if stopping.is_set():
+                return
+    finally:
+        watcher.cancel()
+
+
+async def _run_job(
+    bus: Bus, runs: Runs, service: str, handlers: dict[str, JobHandler], message: Msg, settings: ConnectionSettings, stopping: asyncio.Event
+) -> None:
+    job = runs_pb2.Job.FromString(message.data)
+    state = await runs.find(job.run)
+    kind = str(job.WhichOneof("spec"))
+    if state is None or kind not in handlers:
+        await bury(bus, f"jobs-{service}", message, f"no run {job.run!r}" if state is None else f"{service} does not do {kind!r} jobs")
+        return
+    if state.state in ENDED:
+        await message.ack_sync()
+        return
+    if state.attempts >= _FRUITLESS_ATTEMPTS:
+        await runs.change(job.run, lambda r: _fail(r, f"{r.error or 'the process died'} ({r.attempts} attempts)"))
+        await bury(bus, f"jobs-{service}", message, f"{state.attempts} attempts without progress")
+        return
+
+    def begin(run: runs_pb2.Run) -> None:
+        run.state = runs_pb2.RUN_STATE_RUNNING
+        # Counted before the work, so that a process that dies at once is counted too; progress takes it back.
+        run.attempts += 1
+        if not run.HasField("started"):
+            run.started.GetCurrentTime()
+
+    state = await runs.change(job.run, begin)
+    handle = RunHandle(bus, runs, job, state)
+    if state.cancel:
+        handle.cancelled.set()
+    attempts = state.attempts
+    async with heartbeat(message, settings.ack_wait / 3), _tend(handle, stopping):
+        try:
+            await handlers[kind](handle)
+            await handle.end(runs_pb2.RUN_STATE_SUCCEEDED)
+        except CancelledError:
+            await handle.end(runs_pb2.RUN_STATE_CANCELLED)
+        except StoppingError:
+            await handle.end(runs_pb2.RUN_STATE_QUEUED)
+            await message.nak(delay=0.1)
+            return
+        except Exception as error:
+            known = isinstance(error, CosmopError)
+            log.error("job %s failed: %s", job.run, error, exc_info=not known)
+            if attempts >= _FRUITLESS_ATTEMPTS or (isinstance(error, CosmopError) and error.permanent):
+                await handle.end(runs_pb2.RUN_STATE_FAILED, str(error) or repr(error), attempts)
+                await bury(bus, f"jobs-{service}", message, str(error) or repr(error))
+                return
+            await handle.end(runs_pb2.RUN_STATE_QUEUED, str(error) or repr(error), attempts)
+            await message.nak(delay=_RETRY_SECONDS * attempts)
+            return
+    await message.ack_sync()
+
+
+def _fail(run: runs_pb2.Run, error: str) -> None:
+    run.state, run.error = runs_pb2.RUN_STATE_FAILED, error
+    run.finished.GetCurrentTime()
+
+
+@contextlib.asynccontextmanager
+async def _tend(handle: RunHandle, stopping: asyncio.Event) -> AsyncIterator[None]:
+    """While a job runs: writes its progress, and brings it the words "stop" and "cancel"."""
+
+    async def flush() -> None:
+        while True:
+            await asyncio.sleep(_FLUSH_SECONDS)
+            try:
+                await handle.flush()
+            except Exception as error:  # noqa: BLE001 - progress is not worth a job; the next flush brings it all
+                log.warning("progress of %s could not be written: %s", handle.id, error)
+                handle._dirty = True  # noqa: SLF001
+
+    async def listen() -> None:
+        async for state in handle.runs.watch(handle.id):
+            if state.cancel:
+                handle.cancelled.set()
+
+    async def stop() -> None:
+        await stopping.wait()
+        handle.stopping.set()
+
+    tasks = [asyncio.create_task(t) for t in (flush(), listen(), stop())]
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
