@@ -162,6 +162,7 @@ class Scraped(_message.Message):
     HEIGHT_FIELD_NUMBER: _builtins.int
     REFUSAL_FIELD_NUMBER: _builtins.int
     RUN_FIELD_NUMBER: _builtins.int
+    SIGHTING_FIELD_NUMBER: _builtins.int
     collection: _builtins.str
     image: _builtins.str
     """sha256 of the bytes, lower-case hex; for a download that was cut off by the byte cap, sha256 of "url:" and its URL."""
@@ -180,6 +181,12 @@ class Scraped(_message.Message):
     def refusal(self) -> Global___Refusal:
         """Set when the image is not stored and goes no further."""
 
+    @_builtins.property
+    def sighting(self) -> Global___Sighted:
+        """The sighting that this download is. It is published next, as a fact of its own; a scraper that died between the two
+        publishes it from here, so that completed downloads and sightings stay as many.
+        """
+
     def __init__(
         self,
         *,
@@ -192,10 +199,11 @@ class Scraped(_message.Message):
         height: _builtins.int = ...,
         refusal: Global___Refusal | None = ...,
         run: _builtins.str = ...,
+        sighting: Global___Sighted | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["at", b"at", "refusal", b"refusal"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["at", b"at", "refusal", b"refusal", "sighting", b"sighting"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["at", b"at", "collection", b"collection", "height", b"height", "image", b"image", "media_type", b"media_type", "refusal", b"refusal", "run", b"run", "size", b"size", "width", b"width"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["at", b"at", "collection", b"collection", "height", b"height", "image", b"image", "media_type", b"media_type", "refusal", b"refusal", "run", b"run", "sighting", b"sighting", "size", b"size", "width", b"width"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
