@@ -1,0 +1,25 @@
+"""What can go wrong with networks and their weights."""
+
+from __future__ import annotations
+
+from cosmop_common.errors import ChecksumError, CosmopError, InvalidInputError, NotReadyError
+
+
+class UnknownNetworkError(InvalidInputError):
+    """No network has this name."""
+
+
+class WeightsUnavailableError(NotReadyError):
+    """The weights are neither installed nor in a folder, and cannot be downloaded."""
+
+
+class WeightsChecksumError(ChecksumError):
+    """A file of weights is not the one that was published."""
+
+
+class ExportError(CosmopError):
+    """A network could not be written as ONNX."""
+
+
+class DeviceError(NotReadyError):
+    """The device that was asked for is not there."""
