@@ -12,7 +12,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -88,17 +88,24 @@ authorization {{ user: "{user}", password: "{password}" }}
     return ServerSpec("nats", [find_program("nats-server"), "-c", str(config)], {}, lambda: _answers_http(http_port, "/healthz"), settings)
 
 
-def store_spec(folder: Path, *, access_key: str, secret_key: str, bucket: str = "cosmop", port: int | None = None) -> ServerSpec:
-    """SeaweedFS's S3 under ``folder``."""
-    s3, *others = free_ports(9)
+#: Those of its ten ports that only SeaweedFS itself uses.
+_INNER_PORTS = (
+    "master.port", "master.port.grpc", "volume.port", "volume.port.grpc", "filer.port", "filer.port.grpc", "s3.port.grpc", "admin.port", "admin.port.grpc",
+)  # fmt: skip
+
+
+def store_spec(
+    folder: Path, *, access_key: str, secret_key: str, bucket: str = "cosmop", port: int | None = None, inner_ports: Sequence[int] | None = None
+) -> ServerSpec:
+    """SeaweedFS's S3 under ``folder``; ``inner_ports`` are nine for its parts among themselves."""
+    s3, *others = free_ports(1 + len(_INNER_PORTS))
     if port is not None:
         s3 = port
     folder.mkdir(parents=True, exist_ok=True)
-    names = ["master.port", "master.port.grpc", "volume.port", "volume.port.grpc", "filer.port", "filer.port.grpc", "s3.port.grpc", "admin.port"]
-    ports = [f"-{name}={number}" for name, number in zip(names, others, strict=True)]
+    ports = [f"-{name}={number}" for name, number in zip(_INNER_PORTS, inner_ports or others, strict=True)]
     command = [
         find_program("weed"), "mini", f"-dir={folder}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-master.telemetry=false", "-webdav=false",
-        "-admin.ui=false", f"-s3.port={s3}", *ports, f"-admin.port.grpc={free_ports(1)[0]}", "-s3.port.iceberg=0", "-s3.port.lance=0",
+        "-admin.ui=false", f"-s3.port={s3}", *ports, "-s3.port.iceberg=0", "-s3.port.lance=0",
     ]  # fmt: skip
     environment = {"AWS_ACCESS_KEY_ID": access_key, "AWS_SECRET_ACCESS_KEY": secret_key, "S3_BUCKET": bucket}
     settings = {
