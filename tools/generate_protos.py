@@ -59,7 +59,7 @@ def main() -> int:
             shutil.copytree(fresh, TARGET)
             return 0
         names = files(fresh) | files(TARGET)
-        drifted = [n for n in sorted(names) if not ((fresh / n).exists() and (TARGET / n).exists() and filecmp.cmp(fresh / n, TARGET / n, False))]
+        drifted = [n for n in sorted(names) if not ((fresh / n).exists() and (TARGET / n).exists() and filecmp.cmp(fresh / n, TARGET / n, shallow=False))]
     for name in drifted:
         print(f"drift: services/common/cosmop_common/pb/{name} is not what proto/ says: run `make proto` and commit", file=sys.stderr)
     return 1 if drifted else 0

@@ -12,6 +12,7 @@ from cosmop_common.bus import Bus
 from cosmop_common.collection import Collection
 from cosmop_common.errors import NotFoundError
 from cosmop_common.names import token
+from cosmop_common.tasks import end_tasks
 
 
 class Collections:
@@ -46,9 +47,7 @@ class Collections:
     async def stop(self) -> None:
         """Ends watching."""
         if self._task:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+            await end_tasks([self._task])
 
     def changes(self) -> asyncio.Queue[Collection]:
         """A queue that gets each collection when it changes, from now on."""

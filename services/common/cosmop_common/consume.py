@@ -24,6 +24,7 @@ from cosmop_common.errors import CosmopError, UnreachableError
 from cosmop_common.facts import now
 from cosmop_common.pb.cosmop.v1 import facts_pb2
 from cosmop_common.settings import ConnectionSettings
+from cosmop_common.tasks import end_tasks
 from cosmop_common.telemetry import MESSAGE_SECONDS, MESSAGES
 from cosmop_common.topology import CONSUMERS
 
@@ -170,6 +171,4 @@ async def heartbeat(message: Msg, seconds: float) -> AsyncIterator[None]:
     try:
         yield
     finally:
-        task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
+        await end_tasks([task])

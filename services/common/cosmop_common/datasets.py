@@ -77,7 +77,6 @@ async def load_dataset(store: Store, dataset: str) -> tuple[DatasetRecord, list[
     record = await DatasetRecord.load(store, dataset_key(collection, version, "dataset.json"))
     data = await store.get(dataset_key(collection, version, "manifest.parquet"))
     if hashlib.sha256(data).hexdigest() != record.manifest_sha256:
-        raise ChecksumError(
-            f"the manifest of {dataset} was changed after it was frozen: restore {dataset_key(collection, version, 'manifest.parquet')}, or freeze a new version"
-        )
+        key = dataset_key(collection, version, "manifest.parquet")
+        raise ChecksumError(f"the manifest of {dataset} was changed after it was frozen: restore {key}, or freeze a new version")
     return record, parse_manifest(data)

@@ -73,7 +73,7 @@ class _Errors(grpc.aio.ServerInterceptor):
     """Turns our errors into their statuses, and counts calls."""
 
     async def intercept_service(
-        self, continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler]], details: grpc.HandlerCallDetails
+        self, continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any] | None]], details: grpc.HandlerCallDetails
     ) -> Any:
         handler: Any = await continuation(details)
         if handler is None:

@@ -10,7 +10,8 @@ _BLOCK = 2048
 
 def distances(query: int, hashes: NDArray[np.uint64]) -> NDArray[np.uint8]:
     """Bits in which ``query`` differs from each of ``hashes``; shape as ``hashes``."""
-    return np.bitwise_count(hashes ^ np.uint64(query))
+    counts: NDArray[np.uint8] = np.bitwise_count(hashes ^ np.uint64(query))
+    return counts
 
 
 def near_pairs(hashes: NDArray[np.uint64], distance: int) -> NDArray[np.int64]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 
 import uvicorn
 from fastapi import FastAPI, Response
@@ -65,8 +66,7 @@ class HttpServer:
 class _Server(uvicorn.Server):
     """Signals belong to the runtime, not to uvicorn."""
 
-    def capture_signals(self):  # type: ignore[no-untyped-def]
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
         """Captures none."""
-        import contextlib
-
-        return contextlib.nullcontext()
+        yield

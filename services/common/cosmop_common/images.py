@@ -18,7 +18,7 @@ from cosmop_common.pb.cosmop.v1 import facts_pb2
 
 #: Our format names, and Pillow's.
 FORMATS = {"jpeg": "JPEG", "png": "PNG", "webp": "WEBP", "gif": "GIF", "bmp": "BMP", "tiff": "TIFF", "avif": "AVIF"}
-_MEDIA_TYPES = {"JPEG": "image/jpeg", "PNG": "image/png", "WEBP": "image/webp", "GIF": "image/gif", "BMP": "image/bmp", "TIFF": "image/tiff", "AVIF": "image/avif", "MPO": "image/jpeg"}  # fmt: skip
+_MEDIA_TYPES = {pillow: f"image/{ours}" for ours, pillow in FORMATS.items()} | {"MPO": "image/jpeg"}
 
 MAX_PIXELS = 100_000_000
 
@@ -71,7 +71,7 @@ def inspect(data: bytes, *, formats: Sequence[str] = tuple(FORMATS), max_pixels:
     info = ImageInfo(_MEDIA_TYPES[image.format or ""], *image.size)
     if image.format == "JPEG":
         image.draft("L", (max(1, info.width // 8), max(1, info.height // 8)))
-    _load(image)
+    load_pixels(image)
     return info
 
 
@@ -89,7 +89,7 @@ def decode_rgb(data: bytes, *, max_pixels: int = MAX_PIXELS, at_least: int | Non
         short = min(image.size)
         scale = max(1, short // max(1, at_least))
         image.draft("RGB", (image.width // scale, image.height // scale))
-    _load(image)
+    load_pixels(image)
     image = ImageOps.exif_transpose(image)
     if image.mode in {"I;16", "I;16B", "I;16L", "I"}:
         image = image.point(lambda v: v / 256).convert("L")
@@ -100,7 +100,8 @@ def decode_rgb(data: bytes, *, max_pixels: int = MAX_PIXELS, at_least: int | Non
     return image.convert("RGB")
 
 
-def _load(image: Image.Image) -> None:
+def load_pixels(image: Image.Image) -> None:
+    """Decodes the pixels of an opened image. Raises ``RefusedImageError`` where they are damaged or cut off."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

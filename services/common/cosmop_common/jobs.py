@@ -24,6 +24,7 @@ from cosmop_common.names import job_subject
 from cosmop_common.pb.cosmop.v1 import runs_pb2
 from cosmop_common.runs import ENDED, Runs, new_run_id, publish_event
 from cosmop_common.settings import ConnectionSettings
+from cosmop_common.tasks import end_tasks
 
 log = logging.getLogger(__name__)
 
@@ -120,7 +121,11 @@ class RunHandle:
     cancelled: threading.Event = field(default_factory=threading.Event)
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _dirty: bool = False
-    _progressed: bool = False
+    _before: int = -1
+
+    def __post_init__(self) -> None:
+        """Notes where this attempt begins."""
+        self._before = _finished_work(self.state)
 
     @property
     def id(self) -> str:
@@ -151,7 +156,7 @@ class RunHandle:
             if stage is None:
                 stage = self.state.stages.add(name=name, state=runs_pb2.RUN_STATE_QUEUED)
             change(stage)
-            self._dirty = self._progressed = True
+            self._dirty = True
 
     @contextlib.contextmanager
     def stage(self, name: str, *, total: int = 0, unit: str = "") -> Iterator[StageHandle]:
@@ -192,7 +197,7 @@ class RunHandle:
         with self._lock:
             for key, value in values.items():
                 self.state.result[key] = value
-            self._dirty = self._progressed = True
+            self._dirty = True
 
     async def event(self, name: str, payload: bytes = b"") -> None:
         """Tells watchers."""
@@ -204,6 +209,9 @@ class RunHandle:
             if not self._dirty:
                 return
             self._dirty = False
+            if _finished_work(self.state) > self._before:
+                # Not a fruitless attempt: should the process die now, the count begins anew.
+                self.state.attempts = 0
             mine = runs_pb2.Run()
             mine.CopyFrom(self.state)
 
@@ -216,19 +224,16 @@ class RunHandle:
 
         await self.runs.change(self.id, merge)
 
-    async def end(self, state: runs_pb2.RunState.ValueType, error: str = "", attempts: int = 0) -> None:
-        """Writes the outcome of this attempt."""
+    async def end(self, state: runs_pb2.RunState.ValueType, error: str = "") -> None:
+        """Writes the outcome of this attempt; only one that failed is counted as fruitless."""
         with self._lock:
-            self.state.state, self.state.error, self.state.attempts = state, error, attempts
+            self.state.state, self.state.error = state, error
+            if not error:
+                self.state.attempts = 0
             if state in ENDED:
                 self.state.finished.GetCurrentTime()
             self._dirty = True
         await self.flush()
-
-    @property
-    def progressed(self) -> bool:
-        """Whether this attempt has written anything."""
-        return self._progressed
 
 
 JobHandler = Callable[[RunHandle], Awaitable[None]]
@@ -253,8 +258,10 @@ async def run_jobs(
     idle = asyncio.Event()
 
     async def watch_idle() -> None:
-        while not stopping.is_set() and (idle_seconds is None or time.monotonic() - last < idle_seconds):
-            await asyncio.sleep(0.2)
+        while idle_seconds is None or time.monotonic() - last < idle_seconds:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(stopping.wait(), 0.2)
+                break
         idle.set()
 
     watcher = asyncio.create_task(watch_idle())
@@ -266,59 +273,73 @@ async def run_jobs(
             if stopping.is_set():
                 return
     finally:
-        watcher.cancel()
+        await end_tasks([watcher])
 
 
 async def _run_job(
     bus: Bus, runs: Runs, service: str, handlers: dict[str, JobHandler], message: Msg, settings: ConnectionSettings, stopping: asyncio.Event
 ) -> None:
+    consumer = f"jobs-{service}"
     job = runs_pb2.Job.FromString(message.data)
     state = await runs.find(job.run)
     kind = str(job.WhichOneof("spec"))
     if state is None or kind not in handlers:
-        await bury(bus, f"jobs-{service}", message, f"no run {job.run!r}" if state is None else f"{service} does not do {kind!r} jobs")
+        await bury(bus, consumer, message, f"no run {job.run!r}" if state is None else f"{service} does not do {kind!r} jobs")
         return
     if state.state in ENDED:
         await message.ack_sync()
         return
     if state.attempts >= _FRUITLESS_ATTEMPTS:
         await runs.change(job.run, lambda r: _fail(r, f"{r.error or 'the process died'} ({r.attempts} attempts)"))
-        await bury(bus, f"jobs-{service}", message, f"{state.attempts} attempts without progress")
+        await bury(bus, consumer, message, f"{state.attempts} attempts without progress")
         return
-
-    def begin(run: runs_pb2.Run) -> None:
-        run.state = runs_pb2.RUN_STATE_RUNNING
-        # Counted before the work, so that a process that dies at once is counted too; progress takes it back.
-        run.attempts += 1
-        if not run.HasField("started"):
-            run.started.GetCurrentTime()
-
-    state = await runs.change(job.run, begin)
+    state = await runs.change(job.run, _begin)
     handle = RunHandle(bus, runs, job, state)
     if state.cancel:
         handle.cancelled.set()
-    attempts = state.attempts
     async with heartbeat(message, settings.ack_wait / 3), _tend(handle, stopping):
-        try:
-            await handlers[kind](handle)
-            await handle.end(runs_pb2.RUN_STATE_SUCCEEDED)
-        except CancelledError:
-            await handle.end(runs_pb2.RUN_STATE_CANCELLED)
-        except StoppingError:
-            await handle.end(runs_pb2.RUN_STATE_QUEUED)
-            await message.nak(delay=0.1)
+        await _attempt(handle, handlers[kind], consumer, message)
+
+
+async def _attempt(handle: RunHandle, handler: JobHandler, consumer: str, message: Msg) -> None:
+    """One attempt at a job, and what becomes of its message."""
+    try:
+        await handler(handle)
+        await handle.end(runs_pb2.RUN_STATE_SUCCEEDED)
+    except CancelledError:
+        await handle.end(runs_pb2.RUN_STATE_CANCELLED)
+    except StoppingError:
+        await handle.end(runs_pb2.RUN_STATE_QUEUED)
+        await message.nak(delay=0.1)
+        return
+    except Exception as error:  # a job may fail in any way; its run must say so
+        known = isinstance(error, CosmopError)
+        reason = str(error) or repr(error)
+        log.error("job %s failed: %s", handle.id, reason, exc_info=not known)
+        await handle.flush()
+        attempts = handle.state.attempts
+        if attempts >= _FRUITLESS_ATTEMPTS or (isinstance(error, CosmopError) and error.permanent):
+            await handle.end(runs_pb2.RUN_STATE_FAILED, reason)
+            await bury(handle.bus, consumer, message, reason)
             return
-        except Exception as error:
-            known = isinstance(error, CosmopError)
-            log.error("job %s failed: %s", job.run, error, exc_info=not known)
-            if attempts >= _FRUITLESS_ATTEMPTS or (isinstance(error, CosmopError) and error.permanent):
-                await handle.end(runs_pb2.RUN_STATE_FAILED, str(error) or repr(error), attempts)
-                await bury(bus, f"jobs-{service}", message, str(error) or repr(error))
-                return
-            await handle.end(runs_pb2.RUN_STATE_QUEUED, str(error) or repr(error), attempts)
-            await message.nak(delay=_RETRY_SECONDS * attempts)
-            return
+        await handle.end(runs_pb2.RUN_STATE_QUEUED, reason)
+        await message.nak(delay=_RETRY_SECONDS * max(attempts, 1))
+        return
     await message.ack_sync()
+
+
+def _finished_work(run: runs_pb2.Run) -> int:
+    """What a run has behind it: grows with progress, so that two moments can be compared."""
+    return sum(int(stage.done) + (stage.state == runs_pb2.RUN_STATE_SUCCEEDED) for stage in run.stages)
+
+
+def _begin(run: runs_pb2.Run) -> None:
+    run.state = runs_pb2.RUN_STATE_RUNNING
+    # Counted before the work, so that a process that dies at once is counted too; an attempt that ends in an
+    # interruption takes it back.
+    run.attempts += 1
+    if not run.HasField("started"):
+        run.started.GetCurrentTime()
 
 
 def _fail(run: runs_pb2.Run, error: str) -> None:
@@ -352,6 +373,4 @@ async def _tend(handle: RunHandle, stopping: asyncio.Event) -> AsyncIterator[Non
     try:
         yield
     finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await end_tasks(tasks)

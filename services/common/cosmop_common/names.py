@@ -40,7 +40,7 @@ def token(text: str) -> str:
     return text
 
 
-def kind_of(fact: Fact | type[Fact]) -> str:
+def kind_of(fact: Message | type[Message]) -> str:
     """``Scraped`` -> ``scraped``."""
     return _KIND_OF[fact if isinstance(fact, type) else type(fact)]
 

@@ -32,6 +32,7 @@ from cosmop_common.models_kv import ActiveModels
 from cosmop_common.runs import Runs
 from cosmop_common.settings import ServiceSettings
 from cosmop_common.store import Store
+from cosmop_common.tasks import end_tasks
 from cosmop_common.telemetry import configure_logs
 
 log = logging.getLogger(__name__)
@@ -51,9 +52,12 @@ class Runtime:
     http: HttpServer
 
     def __init__(self, service: str, settings: ServiceSettings, *, serving: bool = True) -> None:
-        """Args:
-        service: its name: "dedup".
-        serving: False for a job process, which opens no ports.
+        """Prepares; nothing is opened before the context is entered.
+
+        Args:
+            service: its name: "dedup".
+            settings: the service's.
+            serving: False for a job process, which opens no ports.
         """
         self.service = service
         self.settings = settings
@@ -129,9 +133,7 @@ class Runtime:
             await self.grpc.stop()
         if self._tasks:
             _, late = await asyncio.wait(self._tasks, timeout=self.settings.drain_seconds)
-            for task in late:
-                task.cancel()
-            await asyncio.gather(*late, return_exceptions=True)
+            await end_tasks(late)
         if self._serving:
             await self.http.stop()
         await self.collections.stop()
@@ -174,7 +176,7 @@ def main(serve: Callable[[], Coroutine[Any, Any, None]], job: Callable[[float | 
         else:
             asyncio.run(serve())
     except CosmopError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {error}", file=sys.stderr)  # noqa: T201 - the one line for whoever started it
         raise SystemExit(1) from None
     except KeyboardInterrupt:
         with contextlib.suppress(Exception):

@@ -76,7 +76,8 @@ class Store:
         while not await self.ready():
             if time.monotonic() > deadline:
                 raise UnreachableError(
-                    f"the object store at {self.endpoint} has no bucket {self.bucket!r} that answers: is it up, and was `cosmop provision` run? COSMOP_S3_ENDPOINT says where it is"
+                    f"the object store at {self.endpoint} has no bucket {self.bucket!r} that answers: is it up, and was `cosmop provision` run? "
+                    "COSMOP_S3_ENDPOINT says where it is"
                 )
             await asyncio.sleep(0.3)
 

@@ -72,13 +72,12 @@ def streams(settings: ConnectionSettings) -> list[StreamConfig]:
         )
         for kind in FACT_KINDS
     ]
-    bounded = {"storage": StorageType.FILE, "max_bytes": settings.stream_max_bytes, "duplicate_window": DEDUPE_WINDOW}
-    return [
-        *facts,
-        StreamConfig(name="JOBS", subjects=["cosmop.jobs.>"], retention=RetentionPolicy.WORK_QUEUE, discard=DiscardPolicy.NEW, **bounded),
-        StreamConfig(name="RUNS", subjects=["cosmop.runs.>"], max_age=WEEK, discard=DiscardPolicy.OLD, **bounded),
-        StreamConfig(name="DEAD", subjects=["cosmop.dead.>"], max_age=4 * WEEK, discard=DiscardPolicy.OLD, **bounded),
-    ]
+    jobs = StreamConfig(name="JOBS", subjects=["cosmop.jobs.>"], retention=RetentionPolicy.WORK_QUEUE, discard=DiscardPolicy.NEW)
+    runs = StreamConfig(name="RUNS", subjects=["cosmop.runs.>"], max_age=WEEK, discard=DiscardPolicy.OLD)
+    dead = StreamConfig(name="DEAD", subjects=["cosmop.dead.>"], max_age=4 * WEEK, discard=DiscardPolicy.OLD)
+    for config in (jobs, runs, dead):
+        config.storage, config.max_bytes, config.duplicate_window = StorageType.FILE, settings.stream_max_bytes, DEDUPE_WINDOW
+    return [*facts, jobs, runs, dead]
 
 
 def consumer_config(spec: ConsumerSpec, settings: ConnectionSettings) -> ConsumerConfig:
