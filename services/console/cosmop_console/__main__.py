@@ -1,0 +1,40 @@
+"""The console: reads all facts, answers gRPC, serves the pages. ``job`` runs pipelines in a process of its own."""
+
+from __future__ import annotations
+
+from cosmop_common.pb.cosmop.v1 import console_pb2, runs_pb2
+from cosmop_common.pb.cosmop.v1.console_pb2_grpc import add_ConsoleServicer_to_server
+from cosmop_common.runtime import Runtime, main
+
+from cosmop_console import database
+from cosmop_console.labels import Labels
+from cosmop_console.service import CatalogServicer
+from cosmop_console.settings import Settings
+from cosmop_console.worker import Follower
+
+
+async def serve() -> None:
+    """Serves until SIGTERM."""
+    settings = Settings()
+    async with Runtime("console", settings) as runtime:
+        catalog = database.connect(settings.console_data)
+        follower = Follower(runtime.bus, catalog)
+        labels = Labels(runtime.facts, runtime.store, runtime.collections, catalog)
+        runtime.background(follower.run())
+        runtime.readiness("read_model", lambda: follower.caught_up)
+        servicer = CatalogServicer(runtime, follower, labels, catalog)  # type: ignore[abstract]
+        runtime.serve(add_ConsoleServicer_to_server, servicer, console_pb2, runs_pb2)
+        await runtime.until_stopped()
+
+
+async def job(idle_seconds: float | None) -> None:
+    """Takes pipeline jobs."""
+    # The pipeline draws plots and speaks to every service: nothing that serves needs any of it.
+    from cosmop_console.pipeline import run_pipeline
+
+    async with Runtime("console", Settings(), serving=False) as runtime:
+        await runtime.run_jobs({"pipeline": run_pipeline}, idle_seconds=idle_seconds)
+
+
+if __name__ == "__main__":
+    main(serve, job)
