@@ -20,7 +20,7 @@ async def serve() -> None:
         catalog = database.connect(settings.console_data)
         follower = Follower(runtime.bus, catalog)
         labels = Labels(runtime.facts, runtime.store, runtime.collections, catalog)
-        runtime.background(follower.run())
+        runtime.background(follower.run(runtime.stopping))
         runtime.readiness("read_model", lambda: follower.caught_up)
         servicer = CatalogServicer(runtime, follower, labels, catalog)  # type: ignore[abstract]
         runtime.serve(add_ConsoleServicer_to_server, servicer, console_pb2, runs_pb2)

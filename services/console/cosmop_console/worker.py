@@ -62,22 +62,29 @@ class Follower:
         """The last sequence applied of each stream."""
         return dict(self._positions)
 
-    async def run(self) -> None:
-        """Follows until cancelled. A stream made anew ends one round, and the next begins with an empty read model."""
-        while True:
-            await self._begin()
-            tasks = [asyncio.create_task(work) for work in (*map(self._follow, FACT_KINDS), self._follow_letters(), self._commit(), self._first_catch_up())]
-            watch = asyncio.create_task(self._until_recreated())
-            try:
-                await asyncio.wait({watch, *tasks[:-1]}, return_when=asyncio.FIRST_COMPLETED)
-                for task in (watch, *tasks[:-1]):
-                    if task.done():
-                        task.result()
-            finally:
-                for task in (watch, *tasks):
-                    task.cancel()
-                await asyncio.gather(watch, *tasks, return_exceptions=True)
-                self._db.commit()
+    async def run(self, stopping: asyncio.Event) -> None:
+        """Follows until ``stopping``. A stream made anew ends one round, and the next begins with an empty read model."""
+        stop = asyncio.create_task(stopping.wait())
+        try:
+            while not stopping.is_set():
+                await self._round(stop)
+        finally:
+            stop.cancel()
+
+    async def _round(self, stop: asyncio.Task[bool]) -> None:
+        """Follows until ``stop`` or until a stream was made anew; whatever fails meanwhile is raised."""
+        await self._begin()
+        beside = asyncio.create_task(self._first_catch_up())
+        tasks = [asyncio.create_task(work) for work in (*map(self._follow, FACT_KINDS), self._follow_letters(), self._commit(), self._until_recreated())]
+        try:
+            done, _ = await asyncio.wait({stop, *tasks}, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+        finally:
+            for task in (beside, *tasks):
+                task.cancel()
+            await asyncio.gather(beside, *tasks, return_exceptions=True)
+            self._db.commit()
 
     async def catch_up(self, seconds: float = 20.0) -> None:
         """Waits until everything that the streams hold now is in the read model: what was said before a call is seen by it.
