@@ -55,6 +55,8 @@ class DedupSettings(_Section):
 
     distance: int = Field(default=0, ge=0, le=32)
     """Hamming distance between pHashes up to which two images are duplicates; 0 is the paper."""
+    flips: bool = False
+    """Whether flips and rotations by 90 degrees count as copies."""
 
 
 class HumanDetectorSettings(_Section):

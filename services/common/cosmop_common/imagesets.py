@@ -14,7 +14,8 @@ import asyncio
 import hashlib
 import io
 import zipfile
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass
 from urllib.parse import parse_qs
 
 from cosmop_common.errors import InvalidInputError, NotFoundError
@@ -45,6 +46,60 @@ def pack(images: Iterable[tuple[str, bytes]]) -> bytes:
     return sink.getvalue()
 
 
+@dataclass(frozen=True)
+class ImageSet:
+    """A set that was found: its images are known by name, and read when they are needed. Make it with ``open_set``.
+
+    Attributes:
+        names: in an order that depends on nothing but the names themselves.
+        content_addressed: the names are the sha256 of the images' bytes.
+    """
+
+    spec: str
+    names: list[str]
+    content_addressed: bool
+    _read: Callable[[str], Awaitable[bytes]]
+
+    async def read(self, names: Sequence[str]) -> list[bytes]:
+        """Encoded bytes of images, in the order of ``names``. Raises ``NotFoundError`` for one that is missing."""
+        found: list[bytes] = []
+        for start in range(0, len(names), _IN_FLIGHT):
+            found += await asyncio.gather(*map(self._read, names[start : start + _IN_FLIGHT]))
+        return found
+
+
+async def open_set(store: Store, spec: str, *, limit: int = 0) -> ImageSet:
+    """Finds a set and the names of its images.
+
+    Args:
+        limit: at most so many, chosen by the hash of their names; 0: all.
+
+    Raises:
+        InvalidInputError: the string names no kind of set.
+        NotFoundError: the set does not exist.
+    """
+    kind, _, rest = spec.partition(":")
+    if kind in {"samples", "synthetic"}:
+        key = run_key(*_sample_key(rest)) if kind == "samples" else (await SyntheticRecord.load(store, run_key(rest, "synthetic.json"))).samples
+        archive = zipfile.ZipFile(io.BytesIO(await store.get(key)))
+
+        async def member(name: str) -> bytes:
+            return archive.read(name)
+
+        return ImageSet(spec, _choose(archive.namelist(), limit), content_addressed=False, _read=member)
+    if kind == "dataset":
+        keys = {name: image_key(name) for name in await _dataset_names(store, rest)}
+    elif kind == "prefix":
+        keys = {key: key async for key in store.list(rest)}
+    else:
+        raise InvalidInputError(f"{spec!r} names no image set: expected dataset:, samples:, synthetic: or prefix: and what to take")
+
+    async def stored(name: str) -> bytes:
+        return await _read(store, spec, keys[name])
+
+    return ImageSet(spec, _choose(keys, limit), content_addressed=kind == "dataset", _read=stored)
+
+
 async def read_set(store: Store, spec: str, *, limit: int = 0) -> AsyncIterator[tuple[str, bytes]]:
     """Names and encoded bytes of a set's images, in an order that depends on nothing but their names.
 
@@ -55,24 +110,10 @@ async def read_set(store: Store, spec: str, *, limit: int = 0) -> AsyncIterator[
         InvalidInputError: the string names no kind of set.
         NotFoundError: the set, or an image that its manifest names, does not exist.
     """
-    kind, _, rest = spec.partition(":")
-    if kind == "dataset":
-        names = await _dataset_names(store, rest)
-        keys = {name: image_key(name) for name in names}
-    elif kind == "prefix":
-        keys = {key: key async for key in store.list(rest)}
-    elif kind in {"samples", "synthetic"}:
-        key = run_key(*_sample_key(rest)) if kind == "samples" else (await SyntheticRecord.load(store, run_key(rest, "synthetic.json"))).samples
-        with zipfile.ZipFile(io.BytesIO(await store.get(key))) as archive:
-            for name in _choose(archive.namelist(), limit):
-                yield name, archive.read(name)
-        return
-    else:
-        raise InvalidInputError(f"{spec!r} names no image set: expected dataset:, samples:, synthetic: or prefix: and what to take")
-    chosen = _choose(keys, limit)
-    for start in range(0, len(chosen), _IN_FLIGHT):
-        batch = chosen[start : start + _IN_FLIGHT]
-        for name, data in zip(batch, await asyncio.gather(*(_read(store, spec, keys[n]) for n in batch)), strict=True):
+    images = await open_set(store, spec, limit=limit)
+    for start in range(0, len(images.names), _IN_FLIGHT):
+        batch = images.names[start : start + _IN_FLIGHT]
+        for name, data in zip(batch, await images.read(batch), strict=True):
             yield name, data
 
 

@@ -11,7 +11,7 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from nats.aio.msg import Msg
@@ -92,6 +92,15 @@ class StageHandle:
                 stage.total = total
             if message is not None:
                 stage.message = message
+            for key, value in counts.items():
+                stage.counts[key] = value
+
+        self._handle.edit(self.name, change)
+
+    def counts(self, counts: Mapping[str, int]) -> None:
+        """Sets further counts whose names are data: reasons, classes."""
+
+        def change(stage: runs_pb2.Stage) -> None:
             for key, value in counts.items():
                 stage.counts[key] = value
 

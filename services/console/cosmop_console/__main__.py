@@ -8,7 +8,7 @@ from cosmop_common.runtime import Runtime, main
 
 from cosmop_console import database
 from cosmop_console.labels import Labels
-from cosmop_console.service import CatalogServicer
+from cosmop_console.service_runs import ConsoleServicer
 from cosmop_console.settings import Settings
 from cosmop_console.worker import Follower
 
@@ -22,7 +22,7 @@ async def serve() -> None:
         labels = Labels(runtime.facts, runtime.store, runtime.collections, catalog)
         runtime.background(follower.run(runtime.stopping))
         runtime.readiness("read_model", lambda: follower.caught_up)
-        servicer = CatalogServicer(runtime, follower, labels, catalog)  # type: ignore[abstract]
+        servicer = ConsoleServicer(runtime, follower, labels, catalog)
         runtime.serve(add_ConsoleServicer_to_server, servicer, console_pb2, runs_pb2)
         await runtime.until_stopped()
 

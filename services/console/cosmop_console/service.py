@@ -68,11 +68,7 @@ class CatalogServicer(console_pb2_grpc.ConsoleServicer):
         """What became of every download of a collection."""
         await self.runtime.collections.get(request.collection)
         await self.follower.catch_up()
-        counts = funnel.count(self.catalog, request.collection)
-        return console_pb2.Funnel(
-            scraped=counts.scraped, rejected=counts.rejected, unique=counts.unique, duplicates=counts.duplicates, people=counts.people, none=counts.none,
-            pending=counts.pending, failed=counts.failed, erased=counts.erased, labelled=counts.labelled, unscreened=counts.unscreened,
-        )  # fmt: skip
+        return funnel_message(funnel.count(self.catalog, request.collection))
 
     async def FreezeDataset(self, request: console_pb2.FreezeDatasetRequest, context: Context) -> console_pb2.DatasetVersion:
         """Freezes what is labelled now; the same content again is the same version."""
@@ -102,6 +98,14 @@ class CatalogServicer(console_pb2_grpc.ConsoleServicer):
     async def CancelRun(self, request: runs_pb2.CancelRunRequest, context: Context) -> runs_pb2.Run:
         """Asks for a run's end."""
         return await self.runtime.runs.cancel(request.run)
+
+
+def funnel_message(counts: funnel.Funnel) -> console_pb2.Funnel:
+    """The counts as the contract has them."""
+    return console_pb2.Funnel(
+        scraped=counts.scraped, rejected=counts.rejected, unique=counts.unique, duplicates=counts.duplicates, people=counts.people, none=counts.none,
+        pending=counts.pending, failed=counts.failed, erased=counts.erased, labelled=counts.labelled, unscreened=counts.unscreened,
+    )  # fmt: skip
 
 
 def _collection(collection: Collection, revision: int) -> console_pb2.Collection:

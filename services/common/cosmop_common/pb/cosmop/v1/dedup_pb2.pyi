@@ -81,6 +81,7 @@ class FindSimilarRequest(_message.Message):
     ID_FIELD_NUMBER: _builtins.int
     DISTANCE_FIELD_NUMBER: _builtins.int
     K_FIELD_NUMBER: _builtins.int
+    FLIPS_FIELD_NUMBER: _builtins.int
     collection: _builtins.str
     content: _builtins.bytes
     id: _builtins.str
@@ -88,6 +89,8 @@ class FindSimilarRequest(_message.Message):
     """0 to 64."""
     k: _builtins.int
     """At most so many; 0: 10."""
+    flips: _builtins.bool
+    """Flips and rotations by 90 degrees count as well."""
     def __init__(
         self,
         *,
@@ -96,10 +99,11 @@ class FindSimilarRequest(_message.Message):
         id: _builtins.str = ...,
         distance: _builtins.int = ...,
         k: _builtins.int = ...,
+        flips: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "id", b"id", "image", b"image"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["collection", b"collection", "content", b"content", "distance", b"distance", "id", b"id", "image", b"image", "k", b"k"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["collection", b"collection", "content", b"content", "distance", b"distance", "flips", b"flips", "id", b"id", "image", b"image", "k", b"k"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_image: _TypeAlias = _typing.Literal["content", "id"]  # noqa: Y015
     _WhichOneofArgType_image: _TypeAlias = _typing.Literal["image", b"image"]  # noqa: Y015

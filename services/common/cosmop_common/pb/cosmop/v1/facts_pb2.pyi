@@ -297,6 +297,7 @@ class Hashed(_message.Message):
     SIZE_FIELD_NUMBER: _builtins.int
     REFUSAL_FIELD_NUMBER: _builtins.int
     CAUSE_FIELD_NUMBER: _builtins.int
+    TURNED_FIELD_NUMBER: _builtins.int
     collection: _builtins.str
     image: _builtins.str
     phash: _builtins.int
@@ -313,6 +314,10 @@ class Hashed(_message.Message):
     def at(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
     def refusal(self) -> Global___Refusal: ...
+    @_builtins.property
+    def turned(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Hashes of its seven other flips and rotations by 90 degrees, from the same DCT (cosmop_dedup.phash.SYMMETRIES)."""
+
     def __init__(
         self,
         *,
@@ -326,10 +331,11 @@ class Hashed(_message.Message):
         size: _builtins.int = ...,
         refusal: Global___Refusal | None = ...,
         cause: _builtins.int = ...,
+        turned: _abc.Iterable[_builtins.int] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["at", b"at", "refusal", b"refusal"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["algorithm", b"algorithm", "at", b"at", "cause", b"cause", "collection", b"collection", "height", b"height", "image", b"image", "phash", b"phash", "refusal", b"refusal", "size", b"size", "width", b"width"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["algorithm", b"algorithm", "at", b"at", "cause", b"cause", "collection", b"collection", "height", b"height", "image", b"image", "phash", b"phash", "refusal", b"refusal", "size", b"size", "turned", b"turned", "width", b"width"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -317,6 +317,7 @@ class EvaluateJob(_message.Message):
     GAN_RUN_FIELD_NUMBER: _builtins.int
     KIMG_FIELD_NUMBER: _builtins.int
     MAX_IMAGES_FIELD_NUMBER: _builtins.int
+    RESOLUTION_FIELD_NUMBER: _builtins.int
     reference: _builtins.str
     """Image sets: see cosmop_common.imagesets. "dataset:<collection>/<version>?split=train&label=<class>",
     "samples:<run>/<snapshot>", "synthetic:<run>", "prefix:<key prefix>".
@@ -329,6 +330,10 @@ class EvaluateJob(_message.Message):
     kimg: _builtins.float
     max_images: _builtins.int
     """At most so many images of each set, chosen by hash; 0: all."""
+    resolution: _builtins.int
+    """Both sets are centre-cropped and reduced to this side before they are measured, as a generator's training data are;
+    0: not at all. Unset: the generator's own resolution for samples and synthetic sets, otherwise 0.
+    """
     @_builtins.property
     def measures(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Further measures: "kid", "prdc", "copies"."""
@@ -343,12 +348,15 @@ class EvaluateJob(_message.Message):
         gan_run: _builtins.str = ...,
         kimg: _builtins.float = ...,
         max_images: _builtins.int = ...,
+        resolution: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_resolution", b"_resolution", "resolution", b"resolution"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["candidate", b"candidate", "gan_run", b"gan_run", "kimg", b"kimg", "max_images", b"max_images", "measures", b"measures", "protocol", b"protocol", "reference", b"reference"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_resolution", b"_resolution", "candidate", b"candidate", "gan_run", b"gan_run", "kimg", b"kimg", "max_images", b"max_images", "measures", b"measures", "protocol", b"protocol", "reference", b"reference", "resolution", b"resolution"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__resolution: _TypeAlias = _typing.Literal["resolution"]  # noqa: Y015
+    _WhichOneofArgType__resolution: _TypeAlias = _typing.Literal["_resolution", b"_resolution"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__resolution) -> _WhichOneofReturnType__resolution | None: ...
 
 Global___EvaluateJob: _TypeAlias = EvaluateJob  # noqa: Y015
 

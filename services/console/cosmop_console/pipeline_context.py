@@ -1,0 +1,115 @@
+"""What every step of the pipeline works with, and how it waits for a run of another service."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass
+from typing import TypeVar
+
+import grpc
+from cosmop_common.collection import Collection
+from cosmop_common.errors import CancelledError, CosmopError
+from cosmop_common.jobs import RunHandle, StageHandle
+from cosmop_common.pb.cosmop.v1 import console_pb2, runs_pb2
+from cosmop_common.runs import ENDED
+from cosmop_common.store import Store
+
+from cosmop_console.clients import Services, known_error
+
+T = TypeVar("T")
+_POLL_SECONDS = 0.4
+
+
+class ChildRunError(CosmopError):
+    """A run that the pipeline had asked another service for has failed."""
+
+    permanent = True
+
+
+@dataclass(frozen=True)
+class Context:
+    """One pipeline run: its collection, its job, and all that it works with."""
+
+    handle: RunHandle
+    collection: Collection
+    job: runs_pb2.PipelineJob
+    services: Services
+    store: Store
+
+    def child(self, name: str) -> str:
+        """The id of a run of another service that this run asks for: the same at every attempt."""
+        return f"{self.handle.id}-{name}"
+
+    def kept(self, stage: str, key: str) -> str:
+        """What an earlier step left; empty when it left nothing."""
+        found = self.handle.find_stage(stage)
+        return found.result[key] if found and key in found.result else ""
+
+    async def call(self, service: str, call: Awaitable[T]) -> T:
+        """Awaits a gRPC call; its status becomes one of our errors."""
+        try:
+            return await call
+        except grpc.aio.AioRpcError as error:
+            raise known_error(error, service) from error
+
+    async def funnel(self) -> console_pb2.Funnel:
+        """What has become of every download until now."""
+        return await self.call("console", self.services.console.GetFunnel(console_pb2.GetFunnelRequest(collection=self.collection.name)))
+
+    async def follow(self, run: str, stages: dict[str, str]) -> runs_pb2.Run:
+        """Waits for a run's end, showing its stages as ours.
+
+        Args:
+            run: the other run's id.
+            stages: its stage names, and what this run calls them.
+
+        Returns:
+            The run, which succeeded.
+
+        Raises:
+            ChildRunError: it failed, or somebody cancelled it.
+        """
+        while True:
+            state = await self.handle.runs.get(run)
+            for theirs in state.stages:
+                if theirs.name in stages:
+                    self.handle.edit(stages[theirs.name], _mirror(theirs))
+            if state.state in ENDED:
+                break
+            try:
+                self.handle.check()
+            except CancelledError:
+                await self.handle.runs.cancel(run)
+                raise
+            await asyncio.sleep(_POLL_SECONDS)
+        if state.state != runs_pb2.RUN_STATE_SUCCEEDED:
+            raise ChildRunError(state.error or f"run {run} was cancelled")
+        return state
+
+    @contextlib.contextmanager
+    def stage(self, name: str, *, total: int = 0, unit: str = "") -> Iterator[StageHandle]:
+        """A stage of this run; see ``RunHandle.stage``."""
+        with self.handle.stage(name, total=total, unit=unit) as stage:
+            yield stage
+
+
+def finished(handle: RunHandle, name: str) -> bool:
+    """Whether an earlier attempt has done the step."""
+    stage = handle.find_stage(name)
+    return stage is not None and stage.state == runs_pb2.RUN_STATE_SUCCEEDED
+
+
+def _mirror(theirs: runs_pb2.Stage) -> Callable[[runs_pb2.Stage], None]:
+    def change(ours: runs_pb2.Stage) -> None:
+        ours.done, ours.total, ours.unit, ours.message = theirs.done, theirs.total, theirs.unit, theirs.message
+        for key, value in theirs.counts.items():
+            ours.counts[key] = value
+        if not ours.HasField("started"):
+            ours.started.CopyFrom(theirs.started)
+        # The step itself says when it is done: more may follow than the other run knows.
+        if ours.state in {runs_pb2.RUN_STATE_UNSPECIFIED, runs_pb2.RUN_STATE_QUEUED}:
+            ours.state = runs_pb2.RUN_STATE_RUNNING
+
+    return change
