@@ -118,6 +118,19 @@ class System:
         """Where a service's HTTP is."""
         return f"http://127.0.0.1:{self._ports[f'{service}.http']}" if service in self.services else ""
 
+    async def show_site(self, folder: Path) -> str:
+        """Serves a folder of photos the way an image search does, beside the services; returns its address.
+
+        Its ports are kept between runs, so that a scrape that goes on finds what it has seen under the same addresses.
+        """
+        port = self._ports["site"]
+        command = [sys.executable, "-m", "cosmop_local.site", "--folder", str(folder), "--port", str(port), "--image-port", str(self._ports["site.images"])]
+        url = f"http://127.0.0.1:{port}"
+        site = self._supervise(Spec("site", command, os.environ | self._extra, self._log("site"), _ready_probe(f"{url}/robots.txt"), 3))
+        self._running.append(site)
+        await self._start([site])
+        return url
+
     async def until_failure(self) -> None:
         """Waits for ever, or until something cannot be kept running: raises its ``CrashLoopError``."""
         await self._failed.wait()
@@ -169,7 +182,7 @@ class System:
             [sys.executable, "-m", "cosmop_local.guard", self._mark], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, start_new_session=True
         )
         stores = [f"store-{i}" for i in range(_STORE_PORTS)]
-        names = ["nats", "nats.http", "s3", *stores, *(f"{s}.{kind}" for s in self.services for kind in ("grpc", "http"))]
+        names = ["nats", "nats.http", "s3", *stores, "site", "site.images", *(f"{s}.{kind}" for s in self.services for kind in ("grpc", "http"))]
         self._ports = self.home.ports(names, self._chosen)
         nats = servers.nats_spec(self.home.nats, user="cosmop", password=secrets["nats_password"], port=self._ports["nats"], http_port=self._ports["nats.http"])
         store = servers.store_spec(
