@@ -106,9 +106,7 @@ class Home:
         """
         for name, port in chosen.items():
             if not _is_free(port):
-                raise ChosenPortTakenError(
-                    f"port {port}, asked for {name}, cannot be had: another process listens there, or it is no port of yours; ask for another"
-                )
+                raise ChosenPortTakenError(f"port {port}, asked for {name}, cannot be had: somebody listens there, or it is no port of yours; ask for another")
         kept = _read_json(self._ports_file)
         ports = dict(chosen)
         for name in names:
