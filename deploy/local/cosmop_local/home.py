@@ -43,7 +43,6 @@ class Home:
         self.nats = self.folder / "nats"
         self.object_store = self.folder / "object-store"
         self.console = self.folder / "console"
-        self.weights = self.folder / "weights"
         self.state_file = self.folder / "system.json"
         self._secrets_file = self.folder / "secrets.json"
         self._ports_file = self.folder / "ports.json"
@@ -57,7 +56,7 @@ class Home:
             StorageFullError: less than ``min_free_bytes`` are free.
         """
         try:
-            for folder in (self.folder, self.logs, self.nats, self.object_store, self.console, self.weights):
+            for folder in (self.folder, self.logs, self.nats, self.object_store, self.console):
                 folder.mkdir(parents=True, exist_ok=True)
             free = shutil.disk_usage(self.folder).free
         except OSError as error:

@@ -238,7 +238,7 @@ class System:
             "COSMOP_HTTP_PORT": str(self._ports[f"{service}.http"]),
             "COSMOP_CONSOLE_DATA": str(self.home.console),
         }
-        return {"COSMOP_WEIGHTS_DIR": str(self.home.weights)} | defaults | os.environ | self.environment | own | self._extra
+        return defaults | os.environ | self.environment | own | self._extra
 
     def _supervise(self, spec: Spec) -> Supervised:
         return Supervised(spec, self._mark, self._changed)
