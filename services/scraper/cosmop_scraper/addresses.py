@@ -1,0 +1,113 @@
+"""Which network addresses may be connected to: the guard against requests forged to reach our own network (SSRF).
+
+The check is made on the address that is then connected to, at connect time and on every hop, so that a name that
+resolves differently the second time (DNS rebinding) gains nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import socket
+from collections.abc import Iterable
+
+import httpcore
+
+from cosmop_scraper.errors import AddressRefusedError, FetchError
+
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+_NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
+#: Cloud metadata services that live in addresses otherwise private (AWS over IPv6, Alibaba, Oracle).
+_METADATA = {ipaddress.ip_address(a) for a in ("169.254.169.254", "fd00:ec2::254", "100.100.100.200", "192.0.0.192")}
+
+
+def innermost(address: Address) -> Address:
+    """The IPv4 address that an IPv6 one carries (mapped, 6to4, Teredo, NAT64), or the address itself."""
+    if isinstance(address, ipaddress.IPv6Address):
+        if address.ipv4_mapped:
+            return address.ipv4_mapped
+        if address.sixtofour:
+            return address.sixtofour
+        if address.teredo:
+            return address.teredo[1]
+        if address in _NAT64:
+            return ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
+        if int(address) >> 32 == 0 and int(address) > 1:  # "IPv4-compatible", long deprecated
+            return ipaddress.IPv4Address(int(address))
+    return address
+
+
+def refusal(text: str, *, allow_private: bool) -> str | None:
+    """Why an address may not be connected to, or None.
+
+    Args:
+        allow_private: permits loopback and private networks; metadata, link-local, multicast and reserved ones stay refused.
+    """
+    address = innermost(ipaddress.ip_address(text.partition("%")[0]))
+    never = {
+        "a cloud's metadata service": address in _METADATA,
+        "link-local": address.is_link_local,
+        "unspecified": address.is_unspecified,
+        "multicast": address.is_multicast,
+        "reserved": address.is_reserved and not address.is_loopback,
+    }
+    for reason, holds in never.items():
+        if holds:
+            return reason
+    if allow_private or address.is_global:
+        return None
+    return "loopback" if address.is_loopback else "private"
+
+
+class GuardedBackend(httpcore.AsyncNetworkBackend):
+    """Connects only to permitted addresses: resolves, judges, and connects to the very address judged."""
+
+    def __init__(self, *, allow_private: bool, backend: httpcore.AsyncNetworkBackend | None = None) -> None:
+        self._allow_private = allow_private
+        self._backend = backend or httpcore.AnyIOBackend()
+
+    async def resolve(self, host: str, port: int) -> list[str]:
+        """Permitted addresses of a host. Raises ``AddressRefusedError``, ``FetchError``."""
+        try:
+            found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        except (OSError, UnicodeError) as error:
+            raise FetchError(f"{host} does not resolve: {error}") from error
+        addresses = list(dict.fromkeys(str(entry[4][0]) for entry in found))
+        reasons = {address: refusal(address, allow_private=self._allow_private) for address in addresses}
+        permitted = [address for address, reason in reasons.items() if reason is None]
+        if not permitted:
+            what = ", ".join(f"{address} ({reason})" for address, reason in reasons.items())
+            raise AddressRefusedError(f"{host} is at {what}: the scraper fetches from the public internet only (allow_private_addresses is for tests)")
+        return permitted
+
+    async def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,  # noqa: ASYNC109 - httpcore's interface
+        local_address: str | None = None,
+        socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
+    ) -> httpcore.AsyncNetworkStream:
+        """Connects to the first permitted address that answers."""
+        last: Exception | None = None
+        for address in await self.resolve(host, port):
+            try:
+                return await self._backend.connect_tcp(address, port, timeout, local_address, socket_options)
+            except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
+                last = error
+        assert last is not None
+        raise last
+
+    async def connect_unix_socket(
+        self,
+        path: str,
+        timeout: float | None = None,  # noqa: ARG002, ASYNC109 - httpcore's interface
+        socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,  # noqa: ARG002
+    ) -> httpcore.AsyncNetworkStream:
+        """Never: no URL leads to a socket of this machine."""
+        raise AddressRefusedError(f"{path}: sockets of this machine are not fetched from")
+
+    async def sleep(self, seconds: float) -> None:
+        """As the backend sleeps."""
+        await self._backend.sleep(seconds)

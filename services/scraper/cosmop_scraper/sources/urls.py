@@ -1,0 +1,110 @@
+"""``urls``: a list of image URLs in a text, CSV or Parquet file. A query is the file's path, or a URL itself."""
+
+from __future__ import annotations
+
+import asyncio
+import csv
+from collections.abc import AsyncGenerator, Iterator, Mapping
+from pathlib import Path
+from typing import ClassVar
+
+from cosmop_common.errors import InvalidInputError
+
+from cosmop_scraper.candidate import Candidate, SourceContext
+from cosmop_scraper.settings import Settings
+from cosmop_scraper.sources.folder import local_path
+
+_BATCH = 1000
+
+
+class UrlListError(InvalidInputError):
+    """A list that cannot be read, or has no column of URLs."""
+
+
+class UrlsSource:
+    """URLs one after the other. A table may say more of each image than its URL."""
+
+    name: ClassVar[str] = "urls"
+    description: ClassVar[str] = "a text, CSV or Parquet file of image URLs; a query is a path, or one URL"
+    options: ClassVar[Mapping[str, str]] = {
+        "url_column": "column of the image's URL (default: url)",
+        "page_column": "column of its page's URL (default: page_url)",
+        "title_column": "column of its title (default: title)",
+        "licence_column": "column of its licence (default: licence)",
+        "author_column": "column of its author (default: author)",
+    }
+
+    def __init__(self, context: SourceContext) -> None:
+        self._root = context.settings.folder_root
+        self._columns = {field: context.option(f"{field}_column", default) for field, default in _DEFAULTS.items()}
+
+    @classmethod
+    def unavailable(cls, settings: Settings) -> str:  # noqa: ARG003 - the interface of all sources
+        """Always available."""
+        return ""
+
+    async def find(self, query: str) -> AsyncGenerator[Candidate, None]:
+        """One candidate a line or row. Raises ``UrlListError``."""
+        if query.startswith(("http://", "https://")):
+            yield Candidate(query, query=query)
+            return
+        path = local_path(query, self._root)
+        rows = _rows(path, self._columns)
+        while batch := await asyncio.to_thread(_take, rows, path):
+            for row in batch:
+                yield Candidate(
+                    row["url"], row.get("page") or "", query, title=row.get("title") or "", licence=row.get("licence") or "", author=row.get("author") or ""
+                )
+
+    async def close(self) -> None:
+        """Holds nothing."""
+
+
+_DEFAULTS = {"url": "url", "page": "page_url", "title": "title", "licence": "licence", "author": "author"}
+Row = dict[str, str]
+
+
+def _take(rows: Iterator[Row], path: Path) -> list[Row]:
+    try:
+        return [row for row, _ in zip(rows, range(_BATCH), strict=False) if row["url"]]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise UrlListError(f"{path} cannot be read: {error}") from error
+
+
+def _rows(path: Path, columns: dict[str, str]) -> Iterator[Row]:
+    """Rows of a file, by its suffix; only the columns named."""
+    suffix = path.suffix.lower()
+    if suffix == ".parquet":
+        yield from _parquet(path, columns)
+    elif suffix in {".csv", ".tsv"}:
+        with path.open(newline="", encoding="utf-8-sig") as source:
+            reader = csv.DictReader(source, delimiter="\t" if suffix == ".tsv" else ",")
+            _need(path, columns["url"], reader.fieldnames or [])
+            for row in reader:
+                yield {field: (row.get(column) or "").strip() for field, column in columns.items()}
+    else:
+        with path.open(encoding="utf-8") as source:
+            for line in source:
+                if line.strip() and not line.startswith("#"):
+                    yield {"url": line.strip()}
+
+
+def _parquet(path: Path, columns: dict[str, str]) -> Iterator[Row]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        table = pq.ParquetFile(path)
+    except pa.ArrowInvalid as error:
+        raise UrlListError(f"{path} is no Parquet file: {error}") from error
+    _need(path, columns["url"], table.schema_arrow.names)
+    present = {field: column for field, column in columns.items() if column in table.schema_arrow.names}
+    for batch in table.iter_batches(batch_size=_BATCH, columns=list(present.values())):
+        for row in batch.to_pylist():
+            yield {field: str(row[column] or "").strip() for field, column in present.items()}
+
+
+def _need(path: Path, column: str, names: object) -> None:
+    known = [str(name) for name in names] if isinstance(names, (list, tuple)) else []
+    if column not in known:
+        raise UrlListError(f"{path} has no column {column!r} but {', '.join(known) or 'none'}: name it with the option url_column")
