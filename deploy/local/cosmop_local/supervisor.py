@@ -118,13 +118,16 @@ class System:
         """Where a service's HTTP is."""
         return f"http://127.0.0.1:{self._ports[f'{service}.http']}" if service in self.services else ""
 
-    async def show_site(self, folder: Path) -> str:
+    async def show_site(self, folder: Path, keywords: Sequence[str] = ()) -> str:
         """Serves a folder of photos the way an image search does, beside the services; returns its address.
+
+        The photos are dealt out among the ``keywords``; without any, every search finds all of them.
 
         Its ports are kept between runs, so that a scrape that goes on finds what it has seen under the same addresses.
         """
         port = self._ports["site"]
         command = [sys.executable, "-m", "cosmop_local.site", "--folder", str(folder), "--port", str(port), "--image-port", str(self._ports["site.images"])]
+        command += [part for keyword in keywords for part in ("--keyword", keyword)]
         url = f"http://127.0.0.1:{port}"
         site = self._supervise(Spec("site", command, os.environ | self._extra, self._log("site"), _ready_probe(f"{url}/robots.txt"), 3))
         self._running.append(site)

@@ -55,11 +55,11 @@ def histogram(probabilities: list[float], threshold: float) -> str:
     with mpl.rc_context(_STYLE):
         figure, axes = _axes(5.6, 2.2)
         counts, edges, bars = axes.hist(probabilities, bins=20, range=(0, 1), color=ACCENT)
-        for bar, left in zip(bars, edges, strict=False):
+        for bar, left in zip(list(bars), edges, strict=False):  # type: ignore[arg-type]
             if left + 0.025 < threshold:
                 bar.set_facecolor(FAINT)
         axes.axvline(threshold, color=WARN, linewidth=1.2)
-        axes.annotate("threshold", (threshold, max(counts)), textcoords="offset points", xytext=(4, -2), color=WARN, fontsize=8)  # type: ignore[arg-type]
+        axes.annotate("threshold", (threshold, max(counts)), textcoords="offset points", xytext=(4, -2), color=WARN, fontsize=8)
         axes.set_xlabel("calibrated probability of the positive class")
         axes.set_ylabel("images")
         return _svg(figure)

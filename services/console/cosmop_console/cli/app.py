@@ -1,0 +1,159 @@
+"""All subcommands in one list; each is a thin client of the services."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cosmop_console.cli import calls, embedded, target
+from cosmop_console.cli.run import run_collection
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__, rich_markup_mode=None, pretty_exceptions_enable=False)
+train = typer.Typer(no_args_is_help=True, help="Train a model on a dataset version.")
+app.add_typer(train, name="train")
+
+Home = Annotated[Path, typer.Option(help="Folder of the embedded system: data, logs, secrets, reports.")]
+Endpoint = Annotated[str, typer.Option(help="host:port of a cluster's console; other services by COSMOP_<SERVICE>_ADDR. Empty: the embedded system of --home.")]
+Dataset = Annotated[str, typer.Argument(help="<collection>/<version>, as `cosmop freeze` prints it.")]
+OUT = Path("out")
+
+
+@app.command()
+def up(home: Home = OUT) -> None:
+    """Start the embedded system and keep it up until Ctrl-C or `cosmop down`."""
+    asyncio.run(embedded.up(home))
+
+
+@app.command()
+def down(home: Home = OUT) -> None:
+    """Drain and end the embedded system."""
+    embedded.down(home)
+
+
+@app.command()
+def status(home: Home = OUT, endpoint: Endpoint = "") -> None:
+    """Addresses, collections with their funnels, and runs."""
+    asyncio.run(calls.status(target.find(home, endpoint)))
+
+
+@app.command()
+def provision(home: Home = OUT, endpoint: Endpoint = "") -> None:
+    """Make all streams, consumers and buckets; safe to repeat."""
+    asyncio.run(calls.provision(target.find(home, endpoint or "environment")))
+
+
+@app.command()
+def run(
+    collection: Annotated[str, typer.Argument(help="A collection file, or the name of a collection that exists.")] = "",
+    photos: Annotated[
+        Path | None, typer.Option(help="A folder of photos, with labels.csv where labels are known: shown as an image search and scraped.")
+    ] = None,
+    home: Home = OUT,
+    endpoint: Endpoint = "",
+) -> None:
+    """Go the whole way from keywords to a report. Without a collection or photos: on a world of drawings."""
+    raise typer.Exit(asyncio.run(run_collection(collection, photos, home, endpoint)))
+
+
+@app.command()
+def scrape(
+    queries: Annotated[list[str], typer.Argument(help="Search keywords; for source web page addresses, for folder and urls a path.")],
+    collection: Annotated[str, typer.Option(help="Collection that the images join.")],
+    source: Annotated[str, typer.Option(help="google, x, openverse, wikimedia, urls, folder, web.")] = "wikimedia",
+    limit: Annotated[int, typer.Option(help="At most so many images; 0 is no bound.")] = 0,
+    home: Home = OUT,
+    endpoint: Endpoint = "",
+) -> None:
+    """Find images and download them, live."""
+    asyncio.run(calls.scrape(target.find(home, endpoint), collection, source, queries, limit))
+
+
+@app.command()
+def freeze(collection: Annotated[str, typer.Argument()], home: Home = OUT, endpoint: Endpoint = "") -> None:
+    """Freeze a dataset version of all that is labelled now."""
+    asyncio.run(calls.freeze(target.find(home, endpoint), collection))
+
+
+@train.command("gan")
+def train_gan(dataset: Dataset, home: Home = OUT, endpoint: Endpoint = "") -> None:
+    """Train StyleGAN2-ADA as the collection says."""
+    asyncio.run(calls.train_gan(target.find(home, endpoint), dataset))
+
+
+@train.command("classifier")
+def train_classifier(
+    dataset: Dataset,
+    kind: Annotated[str, typer.Option(help="binary or one_class.")] = "binary",
+    home: Home = OUT,
+    endpoint: Endpoint = "",
+) -> None:
+    """Train a classifier as the collection says."""
+    asyncio.run(calls.train_classifier(target.find(home, endpoint), dataset, kind))
+
+
+@train.command("human-detector")
+def train_human_detector(
+    collection: Annotated[str, typer.Argument(help="Collection that the new head is for.")],
+    data: Annotated[list[str], typer.Argument(help="Folders with labels.csv (columns file, label: human or no_human).")],
+    miss_rate: Annotated[float, typer.Option(help="Share of people that the threshold may miss.")] = 0.05,
+    home: Home = OUT,
+    endpoint: Endpoint = "",
+) -> None:
+    """Fit the human filter's head for one collection."""
+    # A folder of this machine: the service that reads it has another working directory.
+    sources = [str(Path(d).resolve()) if Path(d).exists() else d for d in data]
+    asyncio.run(calls.train_human_detector(target.find(home, endpoint), collection, sources, miss_rate))
+
+
+@app.command()
+def evaluate(
+    reference: Annotated[
+        str, typer.Argument(help="dataset:<collection>/<version>[?split=..&label=..], samples:<run>/<images>, synthetic:<run>, prefix:<keys>.")
+    ],
+    candidate: Annotated[str, typer.Argument(help="The set to judge, named likewise.")],
+    protocol: Annotated[str, typer.Option(help="fid, fd-efficientnet_lite0.")] = "fid",
+    collection: Annotated[str, typer.Option(help="Collection that the evaluation is listed under.")] = "",
+    home: Home = OUT,
+    endpoint: Endpoint = "",
+) -> None:
+    """Measure how far one set of stored images is from another."""
+    asyncio.run(calls.evaluate(target.find(home, endpoint), reference, candidate, protocol, collection))
+
+
+@app.command()
+def generate(
+    gan_run: Annotated[str, typer.Argument(help="The GAN run.")],
+    count: Annotated[int, typer.Option()] = 64,
+    seed: Annotated[int, typer.Option()] = 0,
+    truncation: Annotated[float, typer.Option()] = 1.0,
+    home: Home = OUT,
+    endpoint: Endpoint = "",
+) -> None:
+    """Make images with a GAN run's best snapshot."""
+    asyncio.run(calls.generate(target.find(home, endpoint), gan_run, count, seed, truncation))
+
+
+@app.command()
+def classify(
+    collection: Annotated[str, typer.Argument()],
+    images: Annotated[list[Path], typer.Argument(help="Image files.")],
+    one_class: Annotated[bool, typer.Option(help="Ask the one-class classifier as well.")] = False,
+    home: Home = OUT,
+    endpoint: Endpoint = "",
+) -> None:
+    """Classify image files over the endpoint."""
+    asyncio.run(calls.classify(target.find(home, endpoint), collection, images, one_class))
+
+
+@app.command()
+def report(
+    run_id: Annotated[str, typer.Argument(metavar="RUN")],
+    out: Annotated[Path | None, typer.Option(help="Folder to write to; default: reports/RUN below --home.")] = None,
+    home: Home = OUT,
+    endpoint: Endpoint = "",
+) -> None:
+    """Make a pipeline run's report anew and fetch it."""
+    asyncio.run(calls.report(target.find(home, endpoint), run_id, out or home / "reports" / run_id))
