@@ -1,0 +1,152 @@
+"""Features of stored images, computed once: in chunks that are kept beside the dataset version they belong to.
+
+A chunk's key is made of all that its numbers depend on (network, weights, preprocessing, augmentation, images), so a job
+taken away goes on behind the last chunk, and the next job on the same version begins where this one ended.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+from cosmop_common.errors import NotFoundError
+from cosmop_common.names import dataset_key
+from cosmop_common.store import Store
+from cosmop_vision.networks import Network
+from cosmop_vision.preprocess import Preprocessing
+from numpy.typing import NDArray
+from safetensors.numpy import load, save
+
+from cosmop_classifier import augment
+from cosmop_classifier.heads import Array, Features
+
+CHUNK = 64
+_BATCH = 16
+_IN_FLIGHT = 8
+
+
+@dataclass(frozen=True)
+class Item:
+    """An image to look at."""
+
+    #: sha256 of its bytes.
+    image: str
+    read: Callable[[], Awaitable[bytes]]
+
+
+@dataclass(frozen=True)
+class Eye:
+    """A network that looks: preprocessed images (n, 3, s, s) in, features out."""
+
+    network: Network
+    preprocessing: Preprocessing
+    run: Callable[[Array], Features]
+
+
+def stored(store: Store, image: str) -> Item:
+    """An image of the store."""
+
+    async def read() -> bytes:
+        try:
+            return await store.get_image(image)
+        except NotFoundError as error:
+            raise NotFoundError(f"the manifest names image {image}, which is not in the object store: restore it, or freeze a version without it") from error
+
+    return Item(image, read)
+
+
+async def pooled_views(store: Store, dataset: str, eye: Eye, items: Sequence[Item], *, copies: int, seed: int, done: Callable[[int], None]) -> list[Array]:
+    """Pooled features of images as they are, and of their augmented copies: 1 + copies arrays of shape (n, c).
+
+    Args:
+        done: told how many images are through, after each chunk; may raise to stop.
+    """
+    parts: list[list[Array]] = [[] for _ in range(1 + copies)]
+    for start in range(0, len(items), CHUNK):
+        chunk = items[start : start + CHUNK]
+        keys = [_key(dataset, eye, chunk, view, seed) for view in range(1 + copies)]
+        found = await asyncio.gather(*(_cached(store, key) for key in keys))
+        missing = [view for view, features in enumerate(found) if features is None]
+        if missing:
+            data = await read_all(chunk)
+            fresh = await asyncio.to_thread(_look, eye, data, [i.image for i in chunk], missing, seed)
+            await asyncio.gather(*(store.put(keys[view], save({"pooled": pooled})) for view, pooled in zip(missing, fresh, strict=True)))
+            for view, pooled in zip(missing, fresh, strict=True):
+                found[view] = pooled
+        for view, features in enumerate(found):
+            if features is not None:
+                parts[view].append(features)
+        done(len(chunk))
+    return [np.concatenate(p) if p else np.zeros((0, eye.network.features), np.float32) for p in parts]
+
+
+async def feature_maps(eye: Eye, items: Sequence[Item], done: Callable[[int], None]) -> NDArray[np.float16]:
+    """The last feature maps of images, (n, c, h, w), at half precision: they are large and not kept."""
+    parts = []
+    for start in range(0, len(items), CHUNK):
+        chunk = items[start : start + CHUNK]
+        data = await read_all(chunk)
+        parts.append(await asyncio.to_thread(_maps, eye, data))
+        done(len(chunk))
+    return np.concatenate(parts)
+
+
+async def read_all(items: Sequence[Item]) -> list[bytes]:
+    """The bytes of images, a few at a time."""
+    gate = asyncio.Semaphore(_IN_FLIGHT)
+
+    async def read(item: Item) -> bytes:
+        async with gate:
+            return await item.read()
+
+    return await asyncio.gather(*(read(item) for item in items))
+
+
+def decode(preprocessing: Preprocessing, data: Sequence[bytes]) -> Array:
+    """Encoded images as (n, 3, s, s). Raises ``RefusedImageError``."""
+    with ThreadPoolExecutor() as pool:
+        return np.stack(list(pool.map(preprocessing.array_of_bytes, data)))
+
+
+def _look(eye: Eye, data: Sequence[bytes], images: Sequence[str], views: Sequence[int], seed: int) -> list[Array]:
+    pixels = decode(eye.preprocessing, data)
+    results = []
+    for view in views:
+        parts = []
+        for start in range(0, len(pixels), _BATCH):
+            batch = pixels[start : start + _BATCH]
+            if view:
+                batch = augment.apply(batch, [augment.draw(seed, image, view) for image in images[start : start + _BATCH]])
+            parts.append(eye.run(batch).pooled)
+        results.append(np.concatenate(parts))
+    return results
+
+
+def _maps(eye: Eye, data: Sequence[bytes]) -> NDArray[np.float16]:
+    pixels = decode(eye.preprocessing, data)
+    parts = []
+    for start in range(0, len(pixels), _BATCH):
+        feature_map = eye.run(pixels[start : start + _BATCH]).feature_map
+        assert feature_map is not None
+        parts.append(feature_map.astype(np.float16))
+    return np.concatenate(parts)
+
+
+def _key(dataset: str, eye: Eye, chunk: Sequence[Item], view: int, seed: int) -> str:
+    collection, _, version = dataset.partition("/")
+    made_by = (eye.network.name, eye.network.weights.sha256, eye.preprocessing, (view, seed, augment.RECIPE) if view else 0)
+    digest = hashlib.sha256(repr(made_by).encode())
+    for item in chunk:
+        digest.update(item.image.encode())
+    return dataset_key(collection, version, f"features/{eye.network.name}/{digest.hexdigest()[:32]}.safetensors")
+
+
+async def _cached(store: Store, key: str) -> Array | None:
+    try:
+        return np.asarray(load(await store.get(key))["pooled"], dtype=np.float32)
+    except NotFoundError:
+        return None

@@ -1,0 +1,126 @@
+"""Training jobs through the real job stream on a drawn dataset version, and the models that come of them, asked over a channel."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+from classifier_world import drawing, drawn_dataset, serving
+from cosmop_classifier.worker import train_classifier
+from cosmop_common.bus import Bus
+from cosmop_common.jobs import run_jobs, submit
+from cosmop_common.models_kv import ActiveModels
+from cosmop_common.names import model_key
+from cosmop_common.pb.cosmop.v1 import classifier_pb2, runs_pb2
+from cosmop_common.records import ModelCard, PredictionsRecord
+from cosmop_common.runs import Runs
+from cosmop_common.settings import ConnectionSettings
+from cosmop_common.store import Store
+
+NETWORK = "efficientnet_lite0"
+
+
+async def train(bus: Bus, store: Store, settings: ConnectionSettings, dataset: str, kind: str, run: str, **options: str) -> runs_pb2.Run:
+    job = runs_pb2.Job(run=run, collection=dataset.split("/")[0])
+    job.train_classifier.CopyFrom(runs_pb2.TrainClassifierJob(dataset=dataset, kind=kind, network=NETWORK, max_seconds=20, options=options))
+    await submit(bus, Runs(bus), "classifier", job)
+    handlers = {"train_classifier": train_classifier(store, ActiveModels(bus))}
+    await asyncio.wait_for(run_jobs(bus, "classifier", handlers, settings=settings, stopping=asyncio.Event(), idle_seconds=0.5), 120)
+    return await Runs(bus).get(run)
+
+
+async def test_both_kinds_are_trained_registered_and_served(bus: Bus, store: Store, settings: ConnectionSettings, tmp_path: Path) -> None:
+    dataset = await drawn_dataset(store)
+    binary = await train(bus, store, settings, dataset, "binary", "train-b", copies="1", epochs="0")
+    one_class = await train(bus, store, settings, dataset, "one_class", "train-o")
+    assert (binary.state, one_class.state) == (runs_pb2.RUN_STATE_SUCCEEDED,) * 2, (binary.error, one_class.error)
+    name, version = binary.result["model"].split("/")
+    assert name == "drawn-binary"
+    assert await ActiveModels(bus).get(name) == version
+    card = await ModelCard.load(store, model_key(name, version, "card.json"))
+    assert card.metrics["test"]["auroc"].value > 0.9
+    assert card.metrics["test"]["accuracy"].interval is not None
+    assert card.metrics["test"]["accuracy"].n == 16
+    assert sum(card.confusion["test"].values()) == 16
+    predictions = await PredictionsRecord.load(store, model_key(name, version, "predictions.json"))
+    assert {p.split for p in predictions.predictions} == {"val", "test"}
+    assert len(predictions.predictions) == 28
+    keys = [key async for key in store.list(f"models/{name}/{version}/")]
+    assert not [key for key in keys if not key.endswith((".json", ".onnx", ".safetensors"))]
+
+    one = await ModelCard.load(store, model_key("drawn-one-class", one_class.result["model"].split("/")[1], "card.json"))
+    assert one.details["paper"]["components"] == 13
+    assert one.details["paper"]["explained_variance"] == pytest.approx(1.0, abs=1e-3)
+    assert one_class.result["paper"].startswith("drawn-one-class-paper/")
+
+    async with serving(bus, store, tmp_path) as served:
+        watching = asyncio.create_task(served.hub.watch())
+        while not served.hub.settled:
+            await asyncio.sleep(0.05)
+        answers = [
+            await served.classifier.Classify(classifier_pb2.ClassifyRequest(content=drawing(900 + i, i % 2 == 0), collection="drawn", one_class=True))
+            for i in range(12)
+        ]
+        # What the endpoint says is what the job measured: same network, same head, same preprocessing.
+        stored = [p for p in predictions.predictions if p.split == "test"][:4]
+        again = [await served.classifier.Classify(classifier_pb2.ClassifyRequest(id=p.image, collection="drawn")) for p in stored]
+        watching.cancel()
+    assert sum(a.positive == (i % 2 == 0) for i, a in enumerate(answers)) >= 10
+    assert [a.probability for a in again] == pytest.approx([p.score for p in stored], abs=1e-4)
+    assert all(a.one_class.version == one.version for a in answers)
+
+
+async def test_the_same_job_again_makes_nothing_twice(bus: Bus, store: Store, settings: ConnectionSettings) -> None:
+    dataset = await drawn_dataset(store)
+    first = await train(bus, store, settings, dataset, "binary", "again-1", copies="0", epochs="0")
+    before = {key: await store.get(key) async for key in store.list("models/")}
+    second = await train(bus, store, settings, dataset, "binary", "again-2", copies="0", epochs="0")
+    assert first.result["model"] == second.result["model"]
+    assert {key: await store.get(key) async for key in store.list("models/")} == before
+    assert not second.stages, "a registered version needs no stage of work"
+
+
+async def test_features_survive_the_job_that_made_them(bus: Bus, store: Store, settings: ConnectionSettings, monkeypatch: pytest.MonkeyPatch) -> None:
+    dataset = await drawn_dataset(store)
+    await train(bus, store, settings, dataset, "binary", "kept-1", copies="0", epochs="0")
+
+    def never(*_: object) -> None:
+        raise AssertionError("the network ran again on images whose features are kept")
+
+    monkeypatch.setattr("cosmop_classifier.features._look", never)
+    other = await train(bus, store, settings, dataset, "binary", "kept-2", copies="0", epochs="0", goal="accuracy")
+    assert other.state == runs_pb2.RUN_STATE_SUCCEEDED, other.error
+
+
+@pytest.mark.parametrize(
+    ("sizes", "kind", "options", "message"),
+    [
+        ({"train": (0, 6), "val": (1, 1), "test": (2, 2)}, "binary", {}, "the train split has no positive image"),
+        ({"train": (6, 0), "val": (1, 1), "test": (2, 2)}, "binary", {}, "the train split has no negative image"),
+        ({"train": (0, 6), "val": (1, 1), "test": (2, 2)}, "one_class", {}, "has no 'disc' image"),
+        ({"train": (2, 6), "val": (1, 1), "test": (2, 2)}, "one_class", {"paper": "no"}, "needs at least 4"),
+        ({"train": (4, 4), "val": (1, 1), "test": (0, 0)}, "binary", {}, "the test split of"),
+        ({"train": (4, 4), "val": (1, 1), "test": (1, 1)}, "binary", {"gaol": "f1"}, "option 'gaol' is not known"),
+    ],
+)
+async def test_what_cannot_be_trained_says_why(bus: Bus, store: Store, settings: ConnectionSettings, sizes, kind, options, message) -> None:
+    dataset = await drawn_dataset(store, "poor", sizes)
+    run = await train(bus, store, settings, dataset, kind, "poor-1", **options)
+    assert run.state == runs_pb2.RUN_STATE_FAILED
+    assert message in run.error
+
+
+async def test_an_unknown_dataset_version_fails_at_once(bus: Bus, store: Store, settings: ConnectionSettings) -> None:
+    run = await train(bus, store, settings, "nobody/v1", "binary", "unknown-1")
+    assert run.state == runs_pb2.RUN_STATE_FAILED
+    assert "datasets/nobody/v1" in run.error
+
+
+async def test_twenty_images_without_a_validation_split_work(bus: Bus, store: Store, settings: ConnectionSettings) -> None:
+    dataset = await drawn_dataset(store, "small", {"train": (7, 7), "val": (0, 0), "test": (3, 3)})
+    run = await train(bus, store, settings, dataset, "binary", "small-1", copies="0", epochs="0")
+    assert run.state == runs_pb2.RUN_STATE_SUCCEEDED, run.error
+    card = await ModelCard.load(store, model_key(*run.result["model"].split("/"), "card.json"))
+    assert "cross-validated" in card.details["calibrated_on"]
+    assert any("val split lacks a class" in w for w in card.details["warnings"])
