@@ -71,23 +71,28 @@ async def fetch_one(bus: Bus, consumer: str, stopping: asyncio.Event) -> AsyncIt
     """Messages of a durable consumer, one at a time, until ``stopping``."""
     spec = CONSUMERS[consumer]
     subscription = await bus.js.pull_subscribe_bind(durable=spec.name, stream=spec.stream)
-    while not stopping.is_set():
-        fetch = asyncio.ensure_future(subscription.fetch(1, timeout=_IDLE_SECONDS))
-        stop = asyncio.ensure_future(stopping.wait())
-        await asyncio.wait({fetch, stop}, return_when=asyncio.FIRST_COMPLETED)
-        stop.cancel()
-        if not fetch.done():
-            fetch.cancel()
-        try:
-            messages = await fetch
-        except (asyncio.CancelledError, TimeoutError, nats.errors.TimeoutError):
-            continue
-        except (nats.errors.Error, OSError) as error:
-            log.warning("fetching from %s failed, trying again: %r", consumer, error)
-            await asyncio.sleep(1)
-            continue
-        for message in messages:
-            yield message
+    try:
+        while not stopping.is_set():
+            fetch = asyncio.ensure_future(subscription.fetch(1, timeout=_IDLE_SECONDS))
+            stop = asyncio.ensure_future(stopping.wait())
+            await asyncio.wait({fetch, stop}, return_when=asyncio.FIRST_COMPLETED)
+            stop.cancel()
+            if not fetch.done():
+                fetch.cancel()
+            try:
+                messages = await fetch
+            except (asyncio.CancelledError, TimeoutError, nats.errors.TimeoutError):
+                continue
+            except (nats.errors.Error, OSError) as error:
+                log.warning("fetching from %s failed, trying again: %r", consumer, error)
+                await asyncio.sleep(1)
+                continue
+            for message in messages:
+                yield message
+    finally:
+        # The request of a cancelled fetch still stands at the server: without this it would take a message that nobody reads.
+        with contextlib.suppress(nats.errors.Error):
+            await subscription.unsubscribe()
 
 
 async def _pull(bus: Bus, consumer: str, message_class: type[M], handler: Handler[M], settings: ConnectionSettings, stopping: asyncio.Event) -> None:
