@@ -1,0 +1,1 @@
+"""How far one set of stored images is from another: FID and its companions, each with its interval and its protocol."""

@@ -1,0 +1,120 @@
+"""Frechet distance between two Gaussians, and how much each observation moves it.
+
+The distance is ``|m1 - m2|^2 + Tr(S1 + S2 - 2 (S1 S2)^(1/2))``: Dowson and Landau, "The Frechet distance between
+multivariate normal distributions", 1982; on Inception features it is FID (Heusel et al., 2017).
+
+Its trace term is computed without a square root of a non-symmetric matrix. With factors A, B such that S1 = A^T A and
+S2 = B^T B, ``Tr (S1 S2)^(1/2)`` is the nuclear norm of ``A B^T``: real by construction, exact for singular covariances,
+and small when there are fewer images than features, because centred features divided by sqrt(n - 1) are such a factor.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import linalg
+
+from cosmop_fid_evaluator.errors import TooFewImagesError
+from cosmop_fid_evaluator.moments import Features, Matrix, Moments
+
+
+@dataclass(frozen=True)
+class Distance:
+    """A Frechet distance and the influence of each observation of both sets on it.
+
+    Attributes:
+        value: the distance, at least 0.
+        first, second: influence functions at the observations, shapes (n1,) and (n2,), each of mean 0.
+    """
+
+    value: float
+    first: Matrix
+    second: Matrix
+
+    @property
+    def standard_error(self) -> float:
+        """Delta-method standard error: the two sets are independent samples."""
+        return float(np.sqrt(self.first.var(ddof=1) / self.first.size + self.second.var(ddof=1) / self.second.size))
+
+
+def factor(features: Features) -> Matrix:
+    """A with A^T A = the features' covariance (n - 1), with min(n, d) rows or fewer.
+
+    Args:
+        features: shape (n, d), n >= 2.
+    """
+    if len(features) < 2:  # noqa: PLR2004 - one vector has no spread
+        raise TooFewImagesError(f"a Frechet distance of {len(features)} image is not defined: at least 2 are needed in each set")
+    x = np.asarray(features, dtype=np.float64)
+    if len(x) <= x.shape[1]:
+        return np.asarray((x - x.mean(axis=0)) / np.sqrt(len(x) - 1))
+    return square_root(Moments.of(x).covariance)
+
+
+def square_root(covariance: Matrix) -> Matrix:
+    """The symmetric square root of a covariance; what rounding made negative is 0."""
+    values, vectors = linalg.eigh(covariance, driver="evd")
+    return np.asarray((vectors * np.sqrt(np.clip(values, 0, None))) @ vectors.T)
+
+
+def trace_term(a: Matrix, b: Matrix) -> float:
+    """Tr (A^T A B^T B)^(1/2) for factors of shapes (r1, d) and (r2, d): the nuclear norm of A B^T."""
+    return float(linalg.svdvals(a @ b.T).sum())
+
+
+def frechet_distance(first: Moments, second: Moments) -> float:
+    """The distance from statistics alone: what merged shards have left.
+
+    For d features, two symmetric eigenproblems of size d.
+    """
+    root = square_root(first.covariance)
+    product = root @ second.covariance @ root
+    cross = np.sqrt(np.clip(linalg.eigvalsh((product + product.T) / 2), 0, None)).sum()
+    shift = first.mean - second.mean
+    traces = (np.trace(first.scatter) / (first.count - 1)) + (np.trace(second.scatter) / (second.count - 1))
+    return max(0.0, float(shift @ shift + traces - 2 * cross))
+
+
+def frechet_value(first: Features, second: Features) -> float:
+    """The distance between two sets of features, shapes (n1, d) and (n2, d); no influence, the fastest form at any n."""
+    if min(len(first), len(second)) > first.shape[1]:
+        return frechet_distance(Moments.of(first), Moments.of(second))
+    a, b = factor(first), factor(second)
+    shift = first.mean(axis=0, dtype=np.float64) - second.mean(axis=0, dtype=np.float64)
+    return max(0.0, float(shift @ shift + (a * a).sum() + (b * b).sum() - 2 * trace_term(a, b)))
+
+
+def frechet_with_influence(first: Features, second: Features) -> Distance:
+    """The distance between two sets of features, and every observation's influence on it.
+
+    The derivative by S1 is ``I - T`` with T the optimal transport map between the Gaussians, so that an observation x of
+    the first set has the influence ``2 (m1 - m2).c + c^T (I - T) c - Tr((I - T) S1)`` with ``c = x - m1``.
+    With ``A B^T = U D V^T``, ``c_i^T T c_i`` is n1 - 1 times the i-th diagonal element of ``U D U^T`` where A is the
+    centred features; where A is a square root R of S1, it is ``|D^(1/2) U^T R^-1 c|^2``. Neither inverts a singular matrix.
+
+    Args:
+        first, second: shapes (n1, d) and (n2, d), at least two rows each.
+    """
+    x, y = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
+    a, b = factor(x), factor(y)
+    u, singular, vt = linalg.svd(a @ b.T, full_matrices=False)
+    shift = x.mean(axis=0) - y.mean(axis=0)
+    value = max(0.0, float(shift @ shift + (a * a).sum() + (b * b).sum() - 2 * singular.sum()))
+    return Distance(value, _influence(x, a, u, singular, shift), _influence(y, b, vt.T, singular, -shift))
+
+
+def _influence(x: Matrix, a: Matrix, u: Matrix, singular: NDArray[np.float64], shift: Matrix) -> Matrix:
+    """Influence at the rows of x, whose factor is a, given the singular vectors u on its side."""
+    centred = x - x.mean(axis=0)
+    if len(x) <= x.shape[1]:
+        transported = (len(x) - 1) * ((u * u) @ singular)
+    else:
+        # The factor is the symmetric root: whiten the observations with its pseudo-inverse.
+        white = centred @ linalg.pinvh(a)
+        projected = white @ u
+        transported = (projected * projected) @ singular
+    quadratic = (centred * centred).sum(axis=1) - transported
+    # The unbiased covariance weighs each observation by n / (n - 1).
+    return np.asarray(2 * centred @ shift + (quadratic - quadratic.mean()) * len(x) / (len(x) - 1))
