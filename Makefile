@@ -12,7 +12,7 @@ PROJECTS := $(wildcard $(SERVICES:%=services/%) deploy/local)
 
 .PHONY: help
 help: ## this list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
 
 .PHONY: setup
 setup: .venv/ready ## environment in .venv, all services installed; nothing else is needed
@@ -27,7 +27,7 @@ setup: .venv/ready ## environment in .venv, all services installed; nothing else
 
 .PHONY: run
 run: setup ## the main job: make run [PHOTOS=dir] [COLLECTION=file] [OUT=dir]; again, it goes on where it stopped
-	$(BIN)/cosmop run $(if $(PHOTOS),--photos "$(PHOTOS)") $(if $(COLLECTION),--collection "$(COLLECTION)") --home "$(OUT)"
+	$(BIN)/cosmop run $(if $(PHOTOS),--photos "$(PHOTOS)") $(if $(COLLECTION),"$(COLLECTION)") --home "$(OUT)"
 
 .PHONY: up
 up: setup ## the embedded system as a service: stays up, prints its addresses
