@@ -6,7 +6,7 @@ from cosmop_common.pb.cosmop.v1 import console_pb2, runs_pb2
 from cosmop_common.pb.cosmop.v1.console_pb2_grpc import add_ConsoleServicer_to_server
 from cosmop_common.runtime import Runtime, main
 
-from cosmop_console import database
+from cosmop_console import database, web
 from cosmop_console.labels import Labels
 from cosmop_console.service_runs import ConsoleServicer
 from cosmop_console.settings import Settings
@@ -24,6 +24,7 @@ async def serve() -> None:
         runtime.readiness("read_model", lambda: follower.caught_up)
         servicer = ConsoleServicer(runtime, follower, labels, catalog)
         runtime.serve(add_ConsoleServicer_to_server, servicer, console_pb2, runs_pb2)
+        web.mount(runtime.http.app, runtime, follower, labels, catalog, folder=settings.console_data, hosts=settings.console_hosts)
         await runtime.until_stopped()
 
 
