@@ -142,8 +142,10 @@ class GanRunRecord(Record):
     ended_because: str
     #: kimg of each snapshot, in order.
     snapshots: list[float]
-    #: kimg of the snapshot with the lowest first measure; None when none could be evaluated.
+    #: kimg of the snapshot with the lowest first measure; the last one when none could be evaluated.
     best: float | None = None
+    #: Why that one, and what could not be evaluated, in a sentence.
+    best_because: str = ""
 
 
 class SyntheticRecord(Record):

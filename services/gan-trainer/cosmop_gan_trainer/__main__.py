@@ -1,0 +1,30 @@
+"""The gan-trainer service. ``serve`` (no argument): gRPC and HTTP; ``job``: trains and generates, one job after the other."""
+
+from __future__ import annotations
+
+from cosmop_common.pb.cosmop.v1 import gan_trainer_pb2, gan_trainer_pb2_grpc
+from cosmop_common.runtime import Runtime, main
+
+from cosmop_gan_trainer.service import SERVICE, GanTrainerServicer
+from cosmop_gan_trainer.settings import Settings
+
+
+async def serve() -> None:
+    """Answers calls until SIGTERM; imports no torch."""
+    async with Runtime(SERVICE, Settings()) as runtime:
+        servicer = GanTrainerServicer(runtime.bus, runtime.runs, runtime.store)
+        runtime.serve(gan_trainer_pb2_grpc.add_GanTrainerServicer_to_server, servicer, gan_trainer_pb2)
+        await runtime.until_stopped()
+
+
+async def job(idle_seconds: float | None) -> None:
+    """Takes jobs until SIGTERM, or until none came for so long."""
+    from cosmop_gan_trainer.worker import handlers
+
+    settings = Settings()
+    async with Runtime(SERVICE, settings, serving=False) as runtime:
+        await runtime.run_jobs(handlers(settings, runtime.store), idle_seconds=idle_seconds)
+
+
+if __name__ == "__main__":
+    main(serve, job)

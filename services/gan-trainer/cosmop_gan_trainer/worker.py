@@ -1,0 +1,40 @@
+"""The jobs of a job process: thin. This is the one room of the service's entry that imports torch."""
+
+from __future__ import annotations
+
+import torch
+from cosmop_common.jobs import JobHandler, RunHandle
+from cosmop_common.store import Store
+
+from cosmop_gan_trainer.errors import TrainerOptionError
+from cosmop_gan_trainer.generating import generate
+from cosmop_gan_trainer.settings import Settings
+from cosmop_gan_trainer.training import TrainingRun
+
+
+def choose_device(name: str) -> torch.device:
+    """The device of a setting. Raises ``TrainerOptionError`` where there is no such device."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise TrainerOptionError(f"COSMOP_GAN_DEVICE is {name!r}: use auto, cpu, cuda or cuda:<number>") from error
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise TrainerOptionError(f"COSMOP_GAN_DEVICE is {name!r}, and torch sees no GPU: use auto or cpu")
+    return device
+
+
+def handlers(settings: Settings, store: Store) -> dict[str, JobHandler]:
+    """What this service does, by the name of the job's spec."""
+    if settings.torch_threads:
+        torch.set_num_threads(settings.torch_threads)
+    device = choose_device(settings.gan_device)
+
+    async def train(run: RunHandle) -> None:
+        await TrainingRun(run, store, device).execute()
+
+    async def make(run: RunHandle) -> None:
+        await generate(run, store, device)
+
+    return {"train_gan": train, "generate": make}
