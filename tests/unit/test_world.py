@@ -32,14 +32,14 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def read(world: Path, name: str = "labels.csv") -> list[dict[str, str]]:
-    with (world / name).open(newline="") as file:
+def read(folder: Path) -> list[dict[str, str]]:
+    with (folder / "labels.csv").open(newline="") as file:
         return list(csv.DictReader(file))
 
 
 def test_every_file_is_labelled_and_everything_is_planted(world: Path) -> None:
-    lines = read(world)
-    assert sorted(line["file"] for line in lines) == sorted(f"images/{p.name}" for p in (world / "images").iterdir())
+    lines = read(world / "photos")
+    assert sorted(line["file"] for line in lines) == sorted(p.name for p in (world / "photos").glob("*.*[gG]"))
     assert len(lines) == COUNT
     truth = Counter(line["truth"] for line in lines)
     assert truth == {"exact_copy": 2, "near_copy": 6, "blank": 2, "corrupt": 2, "oversized": 1, "keep": COUNT - 13}
@@ -49,16 +49,16 @@ def test_every_file_is_labelled_and_everything_is_planted(world: Path) -> None:
 
 
 def test_only_planted_copies_are_alike(world: Path) -> None:
-    lines = {line["file"]: line for line in read(world)}
+    lines = {line["file"]: line for line in read(world / "photos")}
     drawn = [f for f, line in lines.items() if line["truth"] in {"keep", "exact_copy", "near_copy"}]
-    ours = np.array([phash(Image.open(world / f)) for f in drawn], np.uint64)
+    ours = np.array([phash(Image.open(world / "photos" / f)) for f in drawn], np.uint64)
     near = {(drawn[i], drawn[j]) for i, j in near_pairs(ours, 6)}
     # Two copies of one original are near each other too: every pair has one original.
     assert all((lines[a]["copy_of"] or a) == (lines[b]["copy_of"] or b) for a, b in near)
     planted = [line for line in lines.values() if line["copy_of"]]
     assert {frozenset((line["file"], line["copy_of"])) for line in planted} <= {frozenset(pair) for pair in near}
     for line in planted:
-        same = sha256_hex((world / line["file"]).read_bytes()) == sha256_hex((world / line["copy_of"]).read_bytes())
+        same = sha256_hex((world / "photos" / line["file"]).read_bytes()) == sha256_hex((world / "photos" / line["copy_of"]).read_bytes())
         assert same == (line["truth"] == "exact_copy")
 
 
@@ -73,8 +73,8 @@ def test_our_hash_agrees_with_imagehash() -> None:
 def test_damage_is_refused_for_its_reason(world: Path) -> None:
     cap = Collection.load(world / "collection.yaml").scrape.max_bytes
     reasons = Counter()
-    for line in read(world):
-        data = (world / line["file"]).read_bytes()
+    for line in read(world / "photos"):
+        data = (world / "photos" / line["file"]).read_bytes()
         assert (len(data) > cap) == (line["truth"] == "oversized")
         try:
             inspect(data)
@@ -87,15 +87,15 @@ def test_damage_is_refused_for_its_reason(world: Path) -> None:
 def test_the_head_is_fitted_on_other_drawings(world: Path) -> None:
     lines = read(world / "fit")
     assert Counter(line["label"] for line in lines) == {"human": 20, "no_human": 20}
-    ids = {sha256_hex(p.read_bytes()) for p in (world / "images").iterdir()}
+    ids = {sha256_hex(p.read_bytes()) for p in (world / "photos").iterdir()}
     assert not ids & {sha256_hex((world / "fit" / line["file"]).read_bytes()) for line in lines}
 
 
 def test_the_same_seed_is_the_same_world_and_a_finished_one_is_left_alone(world: Path, tmp_path: Path) -> None:
     again = tmp_path / "again"
     make_world(again, seed=3, count=COUNT)
-    assert {p.name: p.read_bytes() for p in (again / "images").iterdir()} == {p.name: p.read_bytes() for p in (world / "images").iterdir()}
-    mine = again / "images" / "mine.txt"
+    assert {p.name: p.read_bytes() for p in (again / "photos").iterdir()} == {p.name: p.read_bytes() for p in (world / "photos").iterdir()}
+    mine = again / "photos" / "mine.txt"
     mine.touch()
     make_world(again, seed=3, count=COUNT)
     assert mine.exists(), "nothing was made anew"

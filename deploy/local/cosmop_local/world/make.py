@@ -23,7 +23,7 @@ from cosmop_local.world.phash import phash
 from cosmop_local.world.scene import Kind, draw
 
 #: Raised when the drawings change: a world of another version is made anew.
-VERSION = 1
+VERSION = 2
 #: Drawings that are no planted copies differ by more than this in their hashes...
 APART = 10
 #: ...and a planted near-copy by at most this from its original.
@@ -75,12 +75,12 @@ class _Maker:
 
 
 def make_world(directory: Path, seed: int = 0, count: int = 360) -> None:
-    """Makes the world in a folder, once: ``images/``, ``labels.csv``, ``fit/``, ``collection.yaml``.
+    """Makes the world in a folder, once: ``photos/`` with ``labels.csv``, ``fit/``, ``collection.yaml``.
 
     Args:
         directory: made anew unless it holds the same world already.
         seed: of all that is random.
-        count: files under ``images/``, at least 60. ``fit/`` gets about half as many others.
+        count: files under ``photos/``, at least 60. ``fit/`` gets about half as many others.
 
     Raises:
         WorldSizeError: ``count`` is too small.
@@ -93,11 +93,11 @@ def make_world(directory: Path, seed: int = 0, count: int = 360) -> None:
         return
     draft = directory.with_name(f"{directory.name}.new")
     shutil.rmtree(draft, ignore_errors=True)
-    (draft / "images").mkdir(parents=True)
+    (draft / "photos").mkdir(parents=True)
     rng = np.random.default_rng((seed, count))
-    maker = _Maker(draft / "images", seed)
+    maker = _Maker(draft / "photos", seed)
     _draw_all(maker, rng, count)
-    _write_labels(draft / "labels.csv", sorted(maker.entries, key=lambda e: e.file), ("file", "label", "concept", "truth", "copy_of"), prefix="images/")
+    _write_labels(draft / "photos" / "labels.csv", sorted(maker.entries, key=lambda e: e.file), ("file", "label", "concept", "truth", "copy_of"))
     _draw_fit(draft / "fit", seed, max(40, count // 2))
     write_collection(draft / "collection.yaml")
     (draft / "world.json").write_text(json.dumps(stamp))
@@ -181,7 +181,7 @@ def _plant_damage(maker: _Maker, rng: np.random.Generator, names: Iterator[str],
 
 
 def _draw_fit(folder: Path, seed: int, count: int) -> None:
-    """Other drawings, to fit the human filter's head on: none of them is in ``images/``."""
+    """Other drawings, to fit the human filter's head on: none of them is in ``photos/``."""
     maker = _Maker(folder, seed + 1_000_003)
     rng = np.random.default_rng((seed, count, 1))
     names = _names(rng, count)
@@ -192,15 +192,12 @@ def _draw_fit(folder: Path, seed: int, count: int) -> None:
     _write_labels(folder / "labels.csv", maker.entries, ("file", "label"))
 
 
-def _write_labels(path: Path, entries: list[Entry], columns: tuple[str, ...], prefix: str = "") -> None:
+def _write_labels(path: Path, entries: list[Entry], columns: tuple[str, ...]) -> None:
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, columns, extrasaction="ignore", lineterminator="\n")
         writer.writeheader()
         for entry in entries:
-            line = asdict(entry)
-            line["file"] = prefix + entry.file
-            line["copy_of"] = prefix + entry.copy_of if entry.copy_of else ""
-            writer.writerow(line)
+            writer.writerow(asdict(entry))
 
 
 def _nearest(code: int, codes: list[int]) -> int:

@@ -73,7 +73,7 @@ def _plan(collection: str, photos: Path | None, home: Path) -> Plan:
     say(f"drawing a small world into {world} (first use only)")
     make_world(world)
     return Plan(
-        Collection.load(world / "collection.yaml"), PhotoFolder.read(world), str(world / "fit"),
+        Collection.load(world / "collection.yaml"), PhotoFolder.read(world / "photos"), str(world / "fit"),
         "These are drawings, made by a program so that the truth is known. They show that the system works, not how well it does on photos.",
     )  # fmt: skip
 
