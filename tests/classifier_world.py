@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import datetime
 import hashlib
 import io
@@ -120,7 +121,7 @@ async def tiny_model(
         name=name,
         version=version,
         kind=kind,
-        collection=name.split("-")[0],
+        collection=name.partition("-")[0],
         network="tiny",
         dataset="tiny/v1",
         classes=["disc", "stripe"],
@@ -152,6 +153,18 @@ class Serving:
     inference: grpc_service_pb2_grpc.GRPCInferenceServiceStub
     port: int
 
+    async def settled(self) -> None:
+        """Returns when all models that were active at start are loaded."""
+        async with asyncio.timeout(20):
+            while not self.hub.settled:  # noqa: ASYNC110 - the hub's own word is what is tested
+                await asyncio.sleep(0.02)
+
+    async def serves(self, name: str, version: str) -> None:
+        """Returns when a version is the active one."""
+        async with asyncio.timeout(20):
+            while self.hub.active_version(name) != version:  # noqa: ASYNC110
+                await asyncio.sleep(0.02)
+
 
 @asynccontextmanager
 async def serving(bus: Bus, store: Store, folder: Path, **engine_settings) -> AsyncIterator[Serving]:
@@ -164,6 +177,10 @@ async def serving(bus: Bus, store: Store, folder: Path, **engine_settings) -> As
     server.name(*descriptor_names([classifier_pb2, grpc_service_pb2]))
     port = await server.start()
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}", options=[("grpc.enable_http_proxy", 0), ("grpc.enable_retries", 0)]) as channel:
-        yield Serving(hub, channel, classifier_pb2_grpc.ClassifierStub(channel), grpc_service_pb2_grpc.GRPCInferenceServiceStub(channel), port)
+        watching = asyncio.create_task(hub.watch())
+        served = Serving(hub, channel, classifier_pb2_grpc.ClassifierStub(channel), grpc_service_pb2_grpc.GRPCInferenceServiceStub(channel), port)
+        await served.settled()
+        yield served
+        watching.cancel()
     await server.stop()
     engines.close()

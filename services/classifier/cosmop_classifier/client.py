@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterable, AsyncIterator, Iterable
 from types import TracebackType
-from typing import Self, cast
+from typing import Self
 
 from cosmop_common.endpoints import channel
 from cosmop_common.pb.cosmop.v1 import classifier_pb2, classifier_pb2_grpc
@@ -23,8 +23,8 @@ class ClassifierClient:
     def __init__(self, address: str, *, collection: str = "", model: str = "", version: str = "", timeout: float = 30.0) -> None:
         """``address`` is host:port; ``collection`` or ``model`` says which classifier to ask; ``timeout`` is of one call, in seconds."""
         self._channel = channel(address)
-        self._stub = cast("classifier_pb2_grpc.ClassifierAsyncStub", classifier_pb2_grpc.ClassifierStub(self._channel))
-        self._which = {"collection": collection, "model": model, "version": version}
+        self._stub = classifier_pb2_grpc.ClassifierStub(self._channel)
+        self._which = classifier_pb2.ClassifyRequest(collection=collection, model=model, version=version)
         self._timeout = timeout
 
     async def classify(self, image: bytes | str, *, one_class: bool = False) -> Answer:
@@ -51,7 +51,7 @@ class ClassifierClient:
 
     async def models(self) -> list[classifier_pb2.Model]:
         """All registered versions of the collection's models."""
-        answer = await self._stub.ListModels(classifier_pb2.ListModelsRequest(collection=self._which["collection"]), timeout=self._timeout)
+        answer = await self._stub.ListModels(classifier_pb2.ListModelsRequest(collection=self._which.collection), timeout=self._timeout)
         return list(answer.models)
 
     async def close(self) -> None:
@@ -65,7 +65,9 @@ class ClassifierClient:
         await self.close()
 
     def _request(self, image: bytes | str, one_class: bool) -> classifier_pb2.ClassifyRequest:
-        request = classifier_pb2.ClassifyRequest(**self._which, one_class=one_class)
+        request = classifier_pb2.ClassifyRequest()
+        request.CopyFrom(self._which)
+        request.one_class = one_class
         if isinstance(image, bytes):
             request.content = image
         else:

@@ -29,6 +29,7 @@ _MAX_COPIES = 8
 _EPOCHS = 12
 #: Of the budget: what features may take, and what is left for the rest.
 _FEATURE_SHARE = 0.6
+_WORDS = {int: "a whole number", float: "a number", str: "a text"}
 METHODS = ("knn", "mahalanobis", "svm")
 
 
@@ -115,7 +116,7 @@ def read_options(given: Mapping[str, str]) -> Options:
         try:
             values[name] = type(defaults[name])(text)
         except ValueError:
-            raise JobError(f"option {name}={text!r}: expected a {type(defaults[name]).__name__}") from None
+            raise JobError(f"option {name}={text!r}: expected {_WORDS[type(defaults[name])]}") from None
     options = Options(**values)
     Goal.parse(options.goal)
     _one_of("augmentation", options.augmentation, ("paper", "none"))
