@@ -1,0 +1,232 @@
+"""The small parts: pace, budget, counts, queries, plans, verification, lists of URLs."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import time
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from cosmop_common.collection import ScrapeSettings
+from cosmop_common.pb.cosmop.v1 import facts_pb2, runs_pb2
+from cosmop_scraper import sources
+from cosmop_scraper.budget import Budget
+from cosmop_scraper.candidate import SourceContext
+from cosmop_scraper.errors import SourceOptionError, SourceUnavailableError, UnknownSourceError
+from cosmop_scraper.fetch import Fetcher
+from cosmop_scraper.options import NoQueriesError, plan
+from cosmop_scraper.politeness import Politeness
+from cosmop_scraper.pressure import Memory
+from cosmop_scraper.queries import Queries
+from cosmop_scraper.settings import Settings
+from cosmop_scraper.sources.folder import FolderError
+from cosmop_scraper.sources.urls import UrlListError
+from cosmop_scraper.tally import OTHER, Tally
+from cosmop_scraper.verify import verify
+from PIL import Image
+
+
+async def ask(politeness: Politeness, host: str, times: int, hold: float = 0.0) -> tuple[list[float], int]:
+    """When each of so many requests to a host left, and how many were in flight at most."""
+    left: list[float] = []
+    flying = most = 0
+
+    async def one() -> None:
+        nonlocal flying, most
+        async with politeness.slot(host):
+            left.append(time.monotonic())
+            flying += 1
+            most = max(most, flying)
+            await asyncio.sleep(hold)
+            flying -= 1
+
+    await asyncio.gather(*(one() for _ in range(times)))
+    return left, most
+
+
+async def test_requests_to_one_host_are_spread_evenly() -> None:
+    left, _ = await ask(Politeness(50, 8), "a", 26)
+    assert 0.45 <= left[-1] - left[0] <= 0.75
+    assert min(b - a for a, b in zip(left, left[2:], strict=False)) > 0.015
+
+
+async def test_hosts_do_not_wait_for_each_other() -> None:
+    politeness = Politeness(5, 8)
+    started = time.monotonic()
+    await asyncio.gather(*(ask(politeness, f"host-{i}", 1) for i in range(20)))
+    assert time.monotonic() - started < 0.15
+
+
+async def test_connections_to_one_host_are_bounded() -> None:
+    _, most = await ask(Politeness(1000, 3), "a", 12, hold=0.02)
+    assert most == 3
+
+
+async def test_a_complaint_holds_back_everybody_and_slows_down() -> None:
+    politeness = Politeness(100, 8)
+    assert politeness.complain("a", 0.3) == 0.3
+    started = time.monotonic()
+    left, _ = await ask(politeness, "a", 3)
+    assert left[0] - started >= 0.29
+    assert left[2] - left[0] >= 0.035  # 20 ms apart now, not 10, less the slack of late timers
+    assert politeness.complain("b", None) < politeness.complain("b", None)
+
+
+async def test_a_crawl_delay_only_slows_down() -> None:
+    politeness = Politeness(10, 8)
+    politeness.crawl_delay("a", 0.01)
+    politeness.crawl_delay("b", 0.2)
+    (a, _), (b, _) = await asyncio.gather(ask(politeness, "a", 2), ask(politeness, "b", 2))
+    assert 0.07 <= a[1] - a[0] <= 0.15
+    assert b[1] - b[0] >= 0.17
+
+
+async def test_a_budget_waits_for_those_in_flight_before_it_is_spent() -> None:
+    budget = Budget(images=2, size=0, seconds=0)
+    assert await budget.admit()
+    assert await budget.admit()
+    third = asyncio.create_task(budget.admit())
+    await asyncio.sleep(0.01)
+    assert not third.done()
+    await budget.settle(new=False, size=10)  # a refused one makes room
+    assert await third
+    await budget.settle(new=True, size=10)
+    await budget.settle(new=True, size=10)
+    assert not await budget.admit()
+    assert budget.spent == "2 images reached"
+
+
+async def test_budgets_of_bytes_and_seconds() -> None:
+    budget = Budget(images=0, size=100, seconds=0, fetched=90)
+    assert await budget.admit()
+    await budget.settle(new=True, size=10)
+    assert not await budget.admit()
+    late = Budget(images=0, size=0, seconds=0.01)
+    await asyncio.sleep(0.02)
+    assert late.spent == "time budget reached"
+    assert not Budget(images=0, size=0, seconds=0).spent
+
+
+async def test_memory_is_a_gate() -> None:
+    memory = Memory(100)
+    async with memory.holding(150):
+        waiting = asyncio.create_task(memory.wait())
+        await asyncio.sleep(0.01)
+        assert not waiting.done()
+    await asyncio.wait_for(waiting, 1)
+
+
+def test_counts_are_of_all_and_of_each_host() -> None:
+    tally = Tally({"new": 3, "found": 9, "a|new": 3, "a|found": 9})
+    tally.add("a", new=1, found=1)
+    for i in range(40):
+        tally.add(f"host-{i}", found=1)
+    counts = tally.snapshot()
+    assert counts["new"] == counts["a|new"] == 4
+    assert counts["a|found"] == 1  # found again, not twice
+    assert counts[f"{OTHER}|found"] == 11
+    assert counts["found"] == 41
+
+
+def test_a_query_is_done_when_its_source_and_its_downloads_are() -> None:
+    kept: dict[str, str] = {}
+    queries = Queries({}, kept.__setitem__)
+    queries.begin("border")
+    queries.exhaust("border")
+    assert not kept
+    queries.settle("border")
+    assert list(kept.values()) == ["border"]
+    again = Queries(kept, kept.__setitem__)
+    assert again.done("border")
+    assert again.any_done
+    assert not again.done("refugees")
+
+
+def test_a_plan_fills_in_the_collection() -> None:
+    scrape = ScrapeSettings(source="folder", keywords=("/a", "/b", "/a"), max_images=5)
+    made = plan(runs_pb2.ScrapeJob(), scrape, Settings())
+    assert (made.source.name, made.queries, made.images) == ("folder", ("/a", "/b"), 5)
+    mine = plan(runs_pb2.ScrapeJob(source="urls", queries=["x"], max_images=2, options={"url_column": "u"}), scrape, Settings())
+    assert (mine.source.name, mine.queries, mine.images, dict(mine.options)) == ("urls", ("x",), 2, {"url_column": "u"})
+
+
+@pytest.mark.parametrize(
+    ("job", "error", "words"),
+    [
+        ({"source": "gogle", "queries": ["x"]}, UnknownSourceError, "gogle.*google"),
+        ({"source": "web", "queries": ["x"], "options": {"pages": "3"}}, SourceOptionError, "pages.*max_pages"),
+        ({"source": "google", "queries": ["x"]}, SourceUnavailableError, "COSMOP_CHROME_BINARY"),
+        ({"source": "web"}, NoQueriesError, "keywords"),
+    ],
+)
+def test_a_job_that_cannot_be_run_says_why(job: dict[str, object], error: type[Exception], words: str) -> None:
+    with pytest.raises(error, match=words):
+        plan(runs_pb2.ScrapeJob(**job), ScrapeSettings(), Settings(chrome_binary="/nowhere/chrome"))
+
+
+def picture(width: int, height: int, kind: str = "PNG") -> bytes:
+    sink = io.BytesIO()
+    Image.new("RGB", (width, height), (200, 30, 30)).save(sink, kind)
+    return sink.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (picture(100, 80), None),
+        (picture(100, 80)[:-30], facts_pb2.REFUSAL_REASON_CORRUPT),
+        (picture(63, 200), facts_pb2.REFUSAL_REASON_TOO_SMALL),
+        (picture(801, 100), facts_pb2.REFUSAL_REASON_ASPECT),
+        (picture(800, 100), None),
+        (picture(1001, 1000), facts_pb2.REFUSAL_REASON_TOO_MANY_PIXELS),
+        (picture(100, 80, "BMP"), facts_pb2.REFUSAL_REASON_FORMAT),
+        (b"<html><body>404</body></html>", facts_pb2.REFUSAL_REASON_NOT_AN_IMAGE),
+        (b"<svg xmlns='http://www.w3.org/2000/svg'/>", facts_pb2.REFUSAL_REASON_NOT_AN_IMAGE),
+        (b"", facts_pb2.REFUSAL_REASON_NOT_AN_IMAGE),
+    ],
+)
+def test_what_is_taken_for_an_image(data: bytes, reason: int | None) -> None:
+    finding = verify(data, ScrapeSettings(formats=("png", "jpeg"), max_pixels=1_000_000))
+    assert (finding.refusal.reason if finding.refusal else None) == reason
+
+
+def context(tmp_path: Path, **options: str) -> SourceContext:
+    async def keep(name: str, data: bytes, media_type: str) -> str:
+        return name
+
+    settings = Settings(folder_root=tmp_path)
+    scrape = ScrapeSettings()
+    return SourceContext(settings, scrape, options, Fetcher(settings, Politeness(1, 1), respect_robots=True, allow_private=False), keep)
+
+
+async def found(source: sources.Source, query: object) -> list[tuple[str, str, str]]:
+    return [(c.image_url, c.page_url, c.author) async for c in source.find(str(query))]
+
+
+async def test_lists_of_urls(tmp_path: Path) -> None:
+    (tmp_path / "list.txt").write_text("# mine\nhttp://a.example/1.jpg\n\nhttp://a.example/2.jpg\n")
+    (tmp_path / "list.csv").write_text("url,page_url,who\nhttp://a.example/1.jpg,http://a.example/,Ann\n,,\n")
+    pq.write_table(pa.table({"link": ["http://a.example/1.jpg", None], "author": ["Ann", None]}), tmp_path / "list.parquet")
+    plain = sources.SOURCES["urls"](context(tmp_path))
+    assert [u for u, _, _ in await found(plain, tmp_path / "list.txt")] == ["http://a.example/1.jpg", "http://a.example/2.jpg"]
+    assert await found(plain, "http://a.example/3.jpg") == [("http://a.example/3.jpg", "", "")]
+    named = sources.SOURCES["urls"](context(tmp_path, author_column="who"))
+    assert await found(named, tmp_path / "list.csv") == [("http://a.example/1.jpg", "http://a.example/", "Ann")]
+    other = sources.SOURCES["urls"](context(tmp_path, url_column="link"))
+    assert await found(other, tmp_path / "list.parquet") == [("http://a.example/1.jpg", "", "Ann")]
+    with pytest.raises(UrlListError, match=r"list\.csv has no column 'link' but url, page_url, who"):
+        await found(other, tmp_path / "list.csv")
+    with pytest.raises(UrlListError, match=r"none\.txt"):
+        await found(plain, tmp_path / "none.txt")
+    with pytest.raises(FolderError, match="COSMOP_FOLDER_ROOT"):
+        await found(plain, "/etc/passwd")
+
+
+async def test_the_folder_source_stays_inside_its_root(tmp_path: Path) -> None:
+    folder = sources.SOURCES["folder"](context(tmp_path))
+    for outside in ("/etc", tmp_path / ".." / "elsewhere"):
+        with pytest.raises(FolderError, match="COSMOP_FOLDER_ROOT"):
+            await found(folder, outside)
