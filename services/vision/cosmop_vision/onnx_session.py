@@ -27,7 +27,7 @@ class OnnxSession:
             raise ExportError(f"{path} does not load in ONNX Runtime ({error}): delete it, it is made again where it was ours") from error
         self.input_name: str = self._session.get_inputs()[0].name
         self.input_shape: list[int | str | None] = self._session.get_inputs()[0].shape
-        self.output_names: list[str] = [output.name for output in self._session.get_outputs()]
+        self.output_shapes: dict[str, list[int | str | None]] = {output.name: output.shape for output in self._session.get_outputs()}
 
     def run(self, images: NDArray[np.float32], outputs: Sequence[str] | None = None) -> list[NDArray[np.float32]]:
         """The named outputs (default: all) for N x 3 x H x W images."""

@@ -1,0 +1,1 @@
+"""Which images show people: screens the unique ones, and trains the filter that does it."""

@@ -1,0 +1,59 @@
+"""Start here: the service (``python -m cosmop_human_detector``) and its job process (``... job``)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from cosmop_common.errors import InvalidInputError
+from cosmop_common.pb.cosmop.v1 import facts_pb2, human_detector_pb2, human_detector_pb2_grpc
+from cosmop_common.records import ModelCard
+from cosmop_common.runtime import Runtime, main
+
+from cosmop_human_detector import nanodet
+from cosmop_human_detector.following import Following
+from cosmop_human_detector.models import Models
+from cosmop_human_detector.registry import onnx_version, shipped
+from cosmop_human_detector.screening import Screener
+from cosmop_human_detector.service import HumanDetectorServicer
+from cosmop_human_detector.settings import Settings
+from cosmop_human_detector.worker import screen_unique
+
+
+def default_model(settings: Settings) -> tuple[ModelCard, dict[str, bytes]]:
+    """What screens where no model is active. Raises ``InvalidInputError`` where the setting names nothing that we know."""
+    backend, _, what = settings.human_detector.partition(":")
+    if settings.human_detector == "head":
+        return shipped()
+    if backend == "onnx" and what:
+        return onnx_version(Path(what), settings.human_detector_sha256, nanodet.THRESHOLD)
+    raise InvalidInputError(f"COSMOP_HUMAN_DETECTOR={settings.human_detector!r} is none of head, onnx:<path>")
+
+
+async def serve() -> None:
+    """Screens unique images and answers gRPC until SIGTERM."""
+    settings = Settings()
+    async with Runtime("human-detector", settings) as runtime:
+        models = Models(runtime.store, runtime.models, batch=settings.batch, seconds=settings.batch_milliseconds / 1000)
+        await models.set_default(*default_model(settings))
+        screener = Screener(runtime.facts, runtime.store, runtime.collections, models)
+        following = Following(runtime, models, screener, concurrency=settings.workers)
+        await following.start()
+        runtime.readiness("models", following.ready)
+        servicer = HumanDetectorServicer(runtime.bus, runtime.runs, runtime.store, models)
+        runtime.serve(human_detector_pb2_grpc.add_HumanDetectorServicer_to_server, servicer, human_detector_pb2)
+        runtime.consume("human-detector", facts_pb2.Deduplicated, screen_unique(screener), concurrency=settings.workers)
+        await runtime.until_stopped()
+        await models.close()
+
+
+async def job(idle_seconds: float | None) -> None:
+    """Trains heads until SIGTERM, or until no job came for so long."""
+    from cosmop_human_detector.jobs import train_human_detector
+
+    settings = Settings()
+    async with Runtime("human-detector", settings, serving=False) as runtime:
+        await runtime.run_jobs({"train_human_detector": train_human_detector(runtime.store, runtime.models, settings)}, idle_seconds=idle_seconds)
+
+
+if __name__ == "__main__":
+    main(serve, job)
