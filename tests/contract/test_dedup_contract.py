@@ -1,0 +1,149 @@
+"""The gRPC contract of dedup, over a real channel: all five methods, by bytes and by id, and errors as statuses."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import grpc
+import imagehash
+import numpy as np
+import pytest
+from cosmop_common.bus import Bus
+from cosmop_common.collection import Collection
+from cosmop_common.collections_kv import Collections
+from cosmop_common.endpoints import channel
+from cosmop_common.errors import CosmopError
+from cosmop_common.facts import Facts
+from cosmop_common.pb.cosmop.v1 import dedup_pb2, dedup_pb2_grpc
+from cosmop_common.runtime import Runtime
+from cosmop_common.store import Store
+from cosmop_dedup.erased import Tombstones
+from cosmop_dedup.keeper import Keeper
+from cosmop_dedup.service import DedupServicer
+from cosmop_dedup.settings import Settings
+from cosmop_dedup.worker import hashed_fact
+from PIL import Image
+
+Call = Callable[[Any], Awaitable[object]]
+
+
+def scene(seed: int) -> Image.Image:
+    rng = np.random.default_rng(seed)
+    return Image.fromarray(rng.integers(0, 256, (6, 8, 3), dtype=np.uint8)).resize((320, 240), Image.Resampling.BICUBIC)
+
+
+def jpeg(image: Image.Image, quality: int = 90) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=quality)
+    return buffer.getvalue()
+
+
+ORIGINAL, COPY, OTHER = jpeg(scene(1)), jpeg(scene(1).resize((160, 120))), jpeg(scene(2))
+BLANK = jpeg(Image.new("RGB", (100, 100), "white"))
+TURNED = jpeg(scene(2).transpose(Image.Transpose.ROTATE_90))
+IDS = {name: hashlib.sha256(data).hexdigest() for name, data in (("original", ORIGINAL), ("copy", COPY), ("other", OTHER), ("blank", BLANK))}
+
+
+@pytest.fixture
+async def dedup(bus: Bus, store: Store) -> AsyncIterator[dedup_pb2_grpc.DedupAsyncStub]:
+    collection = {"name": "c", "classes": ["yes", "no"], "positive": "yes", "dedup": {"distance": 4}}
+    await Collections(bus).put(Collection.model_validate(collection))
+    for data in (ORIGINAL, COPY, OTHER, BLANK):
+        fact = hashed_fact(data)
+        fact.collection, fact.image = "c", await store.put_image(data, "image/jpeg")
+        await Facts(bus).put(fact)
+    async with Runtime("dedup", Settings(grpc_port=0, http_port=0)) as runtime:
+        keeper = Keeper(runtime.facts, runtime.collections, Tombstones(runtime.facts))
+        await keeper.rebuild()
+        runtime.serve(dedup_pb2_grpc.add_DedupServicer_to_server, DedupServicer(runtime.store, keeper), dedup_pb2)
+        port = await runtime.grpc.start()
+        async with channel(f"127.0.0.1:{port}") as connection:
+            yield dedup_pb2_grpc.DedupStub(connection)
+        await runtime.grpc.stop()
+
+
+async def test_hash_by_bytes_and_by_id(dedup: dedup_pb2_grpc.DedupAsyncStub) -> None:
+    by_bytes = await dedup.Hash(dedup_pb2.HashRequest(content=ORIGINAL))
+    assert by_bytes == await dedup.Hash(dedup_pb2.HashRequest(id=IDS["original"], algorithm="cosmop"))
+    assert (by_bytes.algorithm, by_bytes.flat) == ("phash-ac-mean/1", False)
+    theirs = await dedup.Hash(dedup_pb2.HashRequest(content=ORIGINAL, algorithm="imagehash"))
+    assert f"{theirs.phash:016x}" == str(imagehash.phash(Image.open(io.BytesIO(ORIGINAL))))
+    assert theirs.algorithm == "imagehash"
+    assert (await dedup.Hash(dedup_pb2.HashRequest(content=BLANK))).flat
+
+
+async def test_find_similar_gives_the_nearest_first(dedup: dedup_pb2_grpc.DedupAsyncStub) -> None:
+    request = dedup_pb2.FindSimilarRequest(collection="c", content=COPY, distance=64)
+    found = (await dedup.FindSimilar(request)).neighbours
+    assert {n.image for n in found[:2]} == {IDS["original"], IDS["copy"]}
+    assert found[2].image == IDS["other"]
+    assert [n.distance for n in found] == sorted(n.distance for n in found)
+    assert found[0].distance <= 4 < found[2].distance
+    request.k = 1
+    assert len((await dedup.FindSimilar(request)).neighbours) == 1
+
+
+async def test_an_image_is_not_its_own_neighbour(dedup: dedup_pb2_grpc.DedupAsyncStub) -> None:
+    found = await dedup.FindSimilar(dedup_pb2.FindSimilarRequest(collection="c", id=IDS["copy"], distance=4))
+    assert [n.image for n in found.neighbours] == [IDS["original"]]
+
+
+async def test_turned_pictures_are_found_on_request(dedup: dedup_pb2_grpc.DedupAsyncStub) -> None:
+    request = dedup_pb2.FindSimilarRequest(collection="c", content=TURNED, distance=4)
+    assert not (await dedup.FindSimilar(request)).neighbours
+    request.flips = True
+    assert [n.image for n in (await dedup.FindSimilar(request)).neighbours] == [IDS["other"]]
+
+
+async def test_clusters_and_stats(dedup: dedup_pb2_grpc.DedupAsyncStub) -> None:
+    for name in ("original", "copy"):
+        cluster = await dedup.GetCluster(dedup_pb2.GetClusterRequest(collection="c", image=IDS[name]))
+        assert cluster.kept == IDS["original"]
+        assert [d.image for d in cluster.duplicates] == [IDS["copy"]]
+    alone = await dedup.GetCluster(dedup_pb2.GetClusterRequest(collection="c", image=IDS["other"]))
+    assert (alone.kept, len(alone.duplicates)) == (IDS["other"], 0)
+    assert list((await dedup.ListClusters(dedup_pb2.ListClustersRequest(collection="c"))).clusters) == [cluster]
+    stats = await dedup.Stats(dedup_pb2.StatsRequest(collection="c"))
+    assert (stats.images, stats.unique, stats.same_hash + stats.near, stats.flat, stats.threshold) == (3, 2, 1, 1, 4)
+    assert stats.index_bytes == 24
+
+
+BAD: list[tuple[Call, grpc.StatusCode, str]] = [
+    (lambda s: s.Hash(dedup_pb2.HashRequest()), grpc.StatusCode.INVALID_ARGUMENT, "content"),
+    (lambda s: s.Hash(dedup_pb2.HashRequest(content=b"<html>")), grpc.StatusCode.INVALID_ARGUMENT, "HTML"),
+    (lambda s: s.Hash(dedup_pb2.HashRequest(content=ORIGINAL[:900])), grpc.StatusCode.INVALID_ARGUMENT, "corrupt"),
+    (lambda s: s.Hash(dedup_pb2.HashRequest(id="f" * 64)), grpc.StatusCode.NOT_FOUND, "f" * 64),
+    (lambda s: s.Hash(dedup_pb2.HashRequest(content=ORIGINAL, algorithm="md5")), grpc.StatusCode.INVALID_ARGUMENT, "md5"),
+    (lambda s: s.FindSimilar(dedup_pb2.FindSimilarRequest(collection="c", content=BLANK)), grpc.StatusCode.INVALID_ARGUMENT, "flat"),
+    (lambda s: s.FindSimilar(dedup_pb2.FindSimilarRequest(collection="c", content=COPY, distance=65)), grpc.StatusCode.INVALID_ARGUMENT, "65"),
+    (lambda s: s.FindSimilar(dedup_pb2.FindSimilarRequest(collection="nope", content=COPY)), grpc.StatusCode.NOT_FOUND, "nope"),
+    (lambda s: s.GetCluster(dedup_pb2.GetClusterRequest(collection="c", image=IDS["blank"])), grpc.StatusCode.NOT_FOUND, "refused"),
+    (lambda s: s.ListClusters(dedup_pb2.ListClustersRequest(collection="nope")), grpc.StatusCode.NOT_FOUND, "nope"),
+    (lambda s: s.Stats(dedup_pb2.StatsRequest(collection="nope")), grpc.StatusCode.NOT_FOUND, "nope"),
+]
+
+
+async def test_errors_are_statuses_that_name_the_input(dedup: dedup_pb2_grpc.DedupAsyncStub) -> None:
+    for call, code, words in BAD:
+        with pytest.raises(grpc.aio.AioRpcError) as error:
+            await call(dedup)
+        assert error.value.code() == code
+        assert words in (error.value.details() or "")
+
+
+async def test_a_process_that_only_hashes_says_who_has_the_index(store: Store) -> None:
+    servicer = DedupServicer(store, None)
+    with pytest.raises(CosmopError, match="COSMOP_DEDUP_ROLES") as error:
+        await servicer.Stats(dedup_pb2.StatsRequest(collection="c"), None)
+    assert error.value.grpc_code == grpc.StatusCode.FAILED_PRECONDITION
+    assert (await servicer.Hash(dedup_pb2.HashRequest(content=ORIGINAL), None)).algorithm == "phash-ac-mean/1"
+
+
+@pytest.mark.parametrize("roles", ["", "hash,search", "all"])
+def test_unknown_roles_are_refused(roles: str) -> None:
+    with pytest.raises(ValueError, match="hash, index"):
+        Settings(dedup_roles=roles)
+    assert Settings(dedup_roles=" index , hash").roles == {"hash", "index"}
