@@ -1,3 +1,4 @@
+# noqa: INP001 - a script of the build, no package
 """What an image of one service installs, read from the projects themselves, so that nothing is listed twice.
 
 ``requirements.py third-party SERVICE``: the requirements of the service and of those of our projects that it stands on.
@@ -42,7 +43,7 @@ def main() -> None:
     """Prints one per line."""
     what, service = sys.argv[1:]
     third_party, projects = resolve(Path("services"), service)
-    print("\n".join(third_party if what == "third-party" else map(str, projects)))
+    sys.stdout.write("\n".join(third_party if what == "third-party" else map(str, projects)) + "\n")
 
 
 if __name__ == "__main__":

@@ -43,6 +43,8 @@ class ConnectionSettings(BaseSettings):
 
     stream_max_bytes: int = 1 << 30
     """Bound of each stream of facts; a full one refuses new facts and the stages before it pause."""
+    nats_replicas: int = Field(default=1, ge=1, le=5)
+    """NATS servers that hold each stream; 3 on a cluster of three."""
     ack_wait: float = 30.0
     """Seconds without a heartbeat after which a message is given to another worker."""
     max_attempts: int = 5

@@ -69,6 +69,7 @@ def streams(settings: ConnectionSettings) -> list[StreamConfig]:
             max_bytes=-1 if kind == "erased" else settings.stream_max_bytes,
             duplicate_window=DEDUPE_WINDOW,
             allow_direct=True,
+            num_replicas=settings.nats_replicas,
         )
         for kind in FACT_KINDS
     ]
@@ -112,6 +113,6 @@ async def provision(js: JetStreamContext, settings: ConnectionSettings) -> list[
         await js.add_consumer(spec.stream, consumer_config(spec, settings))
         made.append(f"consumer {spec.name}")
     for bucket in KV_BUCKETS:
-        await js.create_key_value(KeyValueConfig(bucket=bucket, history=1, max_bytes=settings.stream_max_bytes))
+        await js.create_key_value(KeyValueConfig(bucket=bucket, history=1, max_bytes=settings.stream_max_bytes, replicas=settings.nats_replicas))
         made.append(f"bucket {bucket}")
     return made
