@@ -99,10 +99,16 @@ class Bench:
         settings = settings or Settings()
         async with Runtime("scraper", settings, serving=False) as runtime:
             worker = asyncio.create_task(runtime.run_jobs({"scrape": scrape_handler(runtime, settings)}))
-            async for state in self.runs.watch(submitted.id):
-                last = state
+            watcher = asyncio.create_task(self.ended(submitted.id))
+            await asyncio.wait({worker, watcher}, timeout=wait, return_when=asyncio.FIRST_COMPLETED)
             runtime.stopping.set()
-            await asyncio.wait_for(worker, wait)
+            await asyncio.wait_for(worker, 30)
+            return await asyncio.wait_for(watcher, 5)
+
+    async def ended(self, run: str) -> runs_pb2.Run:
+        """The run, once it has ended."""
+        async for state in self.runs.watch(run):
+            last = state
         return last
 
     async def scraped(self) -> dict[str, facts_pb2.Scraped]:

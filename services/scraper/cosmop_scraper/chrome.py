@@ -34,6 +34,7 @@ _BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-sta
 _DRIVERS = ("chromedriver", "chromium.chromedriver")
 _PREFIX = "cosmop-chrome-"
 _PAGE_SECONDS = 60
+_LONGEST_TMP = 40
 _RESTARTS = 3
 
 
@@ -92,7 +93,7 @@ class Chrome:
         if self._driver is not None:
             return self._driver
         sweep()
-        self._folder = Path(tempfile.mkdtemp(prefix=_PREFIX))
+        self._folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=_parent()))
         self._lock = (self._folder / "lock").open("wb")
         fcntl.flock(self._lock, fcntl.LOCK_EX)
         service = Service(self._driver_path, env=os.environ | {"TMPDIR": str(self._folder)}, log_output=str(self._folder / "driver.log"))
@@ -138,10 +139,10 @@ class Chrome:
             self._folder = None
 
 
-def sweep(folder: Path | None = None) -> int:
+def sweep() -> int:
     """Ends browsers, and removes folders, whose scraper died without closing them. Returns how many folders there were."""
     swept = 0
-    for left in (folder or Path(tempfile.gettempdir())).glob(f"{_PREFIX}*"):
+    for left in _parent().glob(f"{_PREFIX}*"):
         try:
             lock = (left / "lock").open("rb+")
         except OSError:
@@ -155,6 +156,12 @@ def sweep(folder: Path | None = None) -> int:
             shutil.rmtree(left, ignore_errors=True)
             swept += 1
     return swept
+
+
+def _parent() -> Path:
+    """Where browsers' folders lie. Chrome makes a socket in its own, and a socket's path holds at most 107 bytes."""
+    usual = Path(tempfile.gettempdir())
+    return usual if len(os.fsencode(usual)) <= _LONGEST_TMP else Path("/tmp")  # noqa: S108 - mkdtemp makes a folder of our own in it
 
 
 def _crashed(error: WebDriverException) -> bool:
