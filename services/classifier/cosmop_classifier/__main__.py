@@ -7,6 +7,7 @@ from cosmop_common.pb.cosmop.v1.classifier_pb2_grpc import add_ClassifierService
 from cosmop_common.pb.inference import grpc_service_pb2
 from cosmop_common.pb.inference.grpc_service_pb2_grpc import add_GRPCInferenceServiceServicer_to_server
 from cosmop_common.runtime import Runtime, main
+from cosmop_common.tasks import run_until
 from cosmop_vision.settings import VisionSettings
 
 from cosmop_classifier.engine import Engines
@@ -39,7 +40,7 @@ async def serve() -> None:
             grpc_service_pb2,
         )
         runtime.readiness("models", lambda: hub.settled)
-        runtime.background(hub.watch())
+        runtime.background(run_until(runtime.stopping, hub.watch()))
         await runtime.until_stopped()
     # After the runtime has drained: calls in flight still need the threads.
     engines.close()
