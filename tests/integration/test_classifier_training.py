@@ -113,6 +113,24 @@ async def test_an_unknown_dataset_version_fails_at_once(bus: Bus, store: Store, 
     assert "datasets/nobody/v1" in run.error
 
 
+async def test_fine_tuning_is_registered_with_its_own_network(bus: Bus, store: Store, settings: ConnectionSettings, tmp_path: Path) -> None:
+    dataset = await drawn_dataset(store, "tuned", {"train": (8, 8), "val": (4, 4), "test": (3, 3)})
+    run = await train(bus, store, settings, dataset, "binary", "tuned-1", copies="0", epochs="2")
+    assert run.state == runs_pb2.RUN_STATE_SUCCEEDED, run.error
+    name, version = run.result["model"].split("/")
+    card = await ModelCard.load(store, model_key(name, version, "card.json"))
+    predictions = await PredictionsRecord.load(store, model_key(name, version, "predictions.json"))
+    losses = card.details["validation_losses"]
+    assert len(losses) >= 2
+    assert card.details["epochs"] == losses.index(min(losses))
+    assert (card.method == "fine-tuned network") == (card.details["epochs"] > 0)
+    assert not [key async for key in store.list("runs/tuned-1/")], "the checkpoint is gone when the model stands"
+    async with serving(bus, store, tmp_path) as served:
+        for prediction in predictions.predictions[:3]:
+            answer = await served.classifier.Classify(classifier_pb2.ClassifyRequest(id=prediction.image, collection="tuned"))
+            assert answer.probability == pytest.approx(prediction.score, abs=1e-4)
+
+
 async def test_twenty_images_without_a_validation_split_work(bus: Bus, store: Store, settings: ConnectionSettings) -> None:
     dataset = await drawn_dataset(store, "small", {"train": (7, 7), "val": (0, 0), "test": (3, 3)})
     run = await train(bus, store, settings, dataset, "binary", "small-1", copies="0", epochs="0")

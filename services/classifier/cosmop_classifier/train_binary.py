@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+import tempfile
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from cosmop_common.records import ModelCard
 from cosmop_vision.runtime import wants_cuda
 from numpy.typing import NDArray
 
-from cosmop_classifier import registry
+from cosmop_classifier import registry, tuning
 from cosmop_classifier.binary import check_classes, fit_linear
 from cosmop_classifier.calibration import band, expected_calibration_error, fit_temperature, negative_log_likelihood, probabilities, reliability
 from cosmop_classifier.evaluation import evaluate
@@ -79,10 +80,13 @@ async def train_binary(bench: Workbench) -> ModelCard:
     data = await _training_set(bench, copies)
     check_classes(data.truth, "train")
     trained = await _fit_head(bench, data)
-    with bench.run.stage("measure"):
-        fitted = await asyncio.to_thread(_measure, bench, data, trained)
-    with bench.run.stage("register"):
-        return await bench.register(name, version, registry.BINARY, fitted)
+    with tempfile.TemporaryDirectory() as folder:
+        if epochs:
+            trained = await _tune(bench, data, trained, epochs, Path(folder))
+        with bench.run.stage("measure"):
+            fitted = await asyncio.to_thread(_measure, bench, data, trained)
+        with bench.run.stage("register"):
+            return await bench.register(name, version, registry.BINARY, fitted)
 
 
 async def _training_set(bench: Workbench, copies: int) -> TrainingSet:
@@ -110,6 +114,21 @@ async def _fit_head(bench: Workbench, data: TrainingSet) -> Trained:
     return Trained(network, fit.head, "frozen network, linear head", fit.head.score(Features(val)), fit.head.score(Features(test)), fit.out_of_fold, details)
 
 
+async def _tune(bench: Workbench, data: TrainingSet, frozen: Trained, epochs: int, folder: Path) -> Trained:
+    """Fine-tunes, and keeps the frozen network where that was better on the validation split."""
+    truth = bench.truth("val")
+    if truth.all() or not truth.any():
+        warning = "not fine-tuned: the val split lacks a class, so nothing would say when to stop"
+        return replace(frozen, details=frozen.details | {"warnings": [warning]})
+    with bench.run.stage("fine-tune", total=epochs, unit="epochs") as progress:
+        tuned = await tuning.tune(bench, data.items, data.truth, frozen.head, epochs, folder, progress)
+    details = frozen.details | {"epochs": tuned.best_epoch, "validation_losses": tuned.losses}
+    if tuned.network is None:
+        return replace(frozen, details=details)
+    head = tuned.head
+    return Trained(tuned.network, head, "fine-tuned network", head.score(tuned.val), head.score(tuned.test), None, details)
+
+
 def _measure(bench: Workbench, data: TrainingSet, trained: Trained) -> Fitted:
     """Calibrates, cuts, and measures on the splits."""
     plan, positive = bench.plan, bench.record.positive
@@ -131,6 +150,7 @@ def _measure(bench: Workbench, data: TrainingSet, trained: Trained) -> Fitted:
         test=results[1],
         details=trained.details
         | calibration.details
+        | {"warnings": [*trained.details.get("warnings", []), *calibration.details["warnings"]]}
         | {"synthetic": data.synthetic, "test_calibration": _reliability(bench.truth("test"), trained.test, calibration.temperature)},
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -70,6 +71,8 @@ class Workbench:
         self.settings = VisionSettings()
         self.network = find_network(plan.network)
         self.preprocessing = Preprocessing.of(self.network)
+        #: On ``time.monotonic``'s clock: the budget counts from here, for each attempt anew.
+        self.started = time.monotonic()
         self._extractor: Extractor | None = None
 
     @classmethod
