@@ -53,6 +53,15 @@ def test_the_nuclear_form_is_the_eigenvalue_form_on_singular_covariances(n: int,
     assert frechet_value(x, y) == pytest.approx(frechet_distance(Moments.of(x), Moments.of(y)), rel=1e-6)
 
 
+def test_features_that_never_vary_do_no_harm() -> None:
+    x, y = draw(15, 100, 12), draw(16, 90, 12, 0.2)
+    x[:, 3] = y[:, 3] = 0.0
+    found = frechet_with_influence(x, y)
+    without = frechet_with_influence(np.delete(x, 3, 1), np.delete(y, 3, 1))
+    assert found.value == pytest.approx(without.value, rel=1e-9)
+    assert found.standard_error == pytest.approx(without.standard_error, rel=1e-6)
+
+
 def test_a_set_is_no_distance_from_itself() -> None:
     x = draw(5, 50, 80)
     assert frechet_value(x, x) < 1e-9
@@ -66,7 +75,7 @@ def test_the_square_root_squares_to_the_covariance_even_when_it_is_singular() ->
     np.testing.assert_allclose(root @ root, covariance, atol=1e-12)
 
 
-@pytest.mark.parametrize(("n", "m", "d"), [(12, 15, 40), (90, 80, 10), (60, 12, 20)])
+@pytest.mark.parametrize(("n", "m", "d"), [(12, 15, 40), (90, 80, 10), (60, 12, 20), (12, 60, 20)])
 def test_influence_is_the_derivative_by_the_weight_of_an_observation(n: int, m: int, d: int) -> None:
     x, y = draw(7, n, d), draw(8, m, d, 0.5)
     found = frechet_with_influence(x, y)
@@ -87,6 +96,11 @@ def test_influence_is_the_derivative_by_the_weight_of_an_observation(n: int, m: 
         slope = (weighted(toward) - weighted(away)) / (2 * step)
         assert found.first[i] == pytest.approx(slope, rel=1e-4, abs=1e-4)
     assert abs(found.first.mean()) < 1e-8
+    # The distance is symmetric, and so is everything about it.
+    mirrored = frechet_with_influence(y, x)
+    assert mirrored.value == pytest.approx(found.value, rel=1e-10)
+    np.testing.assert_allclose(mirrored.second, found.first, rtol=1e-6, atol=1e-8)
+    np.testing.assert_allclose(mirrored.first, found.second, rtol=1e-6, atol=1e-8)
     assert found.second.shape == (m,)
 
 

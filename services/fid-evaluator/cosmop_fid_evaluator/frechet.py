@@ -45,8 +45,7 @@ def factor(features: Features) -> Matrix:
     Args:
         features: shape (n, d), n >= 2.
     """
-    if len(features) < 2:  # noqa: PLR2004 - one vector has no spread
-        raise TooFewImagesError(f"a Frechet distance of {len(features)} image is not defined: at least 2 are needed in each set")
+    _require_two(features)
     x = np.asarray(features, dtype=np.float64)
     if len(x) <= x.shape[1]:
         return np.asarray((x - x.mean(axis=0)) / np.sqrt(len(x) - 1))
@@ -55,8 +54,8 @@ def factor(features: Features) -> Matrix:
 
 def square_root(covariance: Matrix) -> Matrix:
     """The symmetric square root of a covariance; what rounding made negative is 0."""
-    values, vectors = linalg.eigh(covariance, driver="evd")
-    return np.asarray((vectors * np.sqrt(np.clip(values, 0, None))) @ vectors.T)
+    values, vectors = _eigen(covariance)
+    return np.asarray((vectors * np.sqrt(values)) @ vectors.T)
 
 
 def trace_term(a: Matrix, b: Matrix) -> float:
@@ -91,30 +90,81 @@ def frechet_with_influence(first: Features, second: Features) -> Distance:
 
     The derivative by S1 is ``I - T`` with T the optimal transport map between the Gaussians, so that an observation x of
     the first set has the influence ``2 (m1 - m2).c + c^T (I - T) c - Tr((I - T) S1)`` with ``c = x - m1``.
-    With ``A B^T = U D V^T``, ``c_i^T T c_i`` is n1 - 1 times the i-th diagonal element of ``U D U^T`` where A is the
-    centred features; where A is a square root R of S1, it is ``|D^(1/2) U^T R^-1 c|^2``. Neither inverts a singular matrix.
 
     Args:
         first, second: shapes (n1, d) and (n2, d), at least two rows each.
     """
     x, y = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
-    a, b = factor(x), factor(y)
-    u, singular, vt = linalg.svd(a @ b.T, full_matrices=False)
+    for features in (x, y):
+        _require_two(features)
     shift = x.mean(axis=0) - y.mean(axis=0)
-    value = max(0.0, float(shift @ shift + (a * a).sum() + (b * b).sum() - 2 * singular.sum()))
-    return Distance(value, _influence(x, a, u, singular, shift), _influence(y, b, vt.T, singular, -shift))
-
-
-def _influence(x: Matrix, a: Matrix, u: Matrix, singular: NDArray[np.float64], shift: Matrix) -> Matrix:
-    """Influence at the rows of x, whose factor is a, given the singular vectors u on its side."""
-    centred = x - x.mean(axis=0)
-    if len(x) <= x.shape[1]:
-        transported = (len(x) - 1) * ((u * u) @ singular)
+    centred_x, centred_y = x - x.mean(axis=0), y - y.mean(axis=0)
+    if min(len(x), len(y)) > x.shape[1]:
+        cross, transported_x, transported_y = _transport_by_eigenproblems(centred_x, centred_y)
     else:
-        # The factor is the symmetric root: whiten the observations with its pseudo-inverse.
-        white = centred @ linalg.pinvh(a)
-        projected = white @ u
-        transported = (projected * projected) @ singular
+        cross, transported_x, transported_y = _transport_by_singular_values(centred_x, centred_y)
+    traces = (centred_x * centred_x).sum() / (len(x) - 1) + (centred_y * centred_y).sum() / (len(y) - 1)
+    value = max(0.0, float(shift @ shift + traces - 2 * cross))
+    return Distance(value, _influence(centred_x, transported_x, shift), _influence(centred_y, transported_y, -shift))
+
+
+def _influence(centred: Matrix, transported: Matrix, shift: Matrix) -> Matrix:
     quadratic = (centred * centred).sum(axis=1) - transported
     # The unbiased covariance weighs each observation by n / (n - 1).
-    return np.asarray(2 * centred @ shift + (quadratic - quadratic.mean()) * len(x) / (len(x) - 1))
+    return np.asarray(2 * centred @ shift + (quadratic - quadratic.mean()) * len(centred) / (len(centred) - 1))
+
+
+def _transport_by_singular_values(x: Matrix, y: Matrix) -> tuple[float, Matrix, Matrix]:
+    """Trace term, and c^T T c for each centred observation of either set, where one set has no more rows than features.
+
+    With ``A B^T = U D V^T``, ``c_i^T T c_i`` is n - 1 times the i-th diagonal element of ``U D U^T`` where A is the centred
+    features; where A is a square root R of the covariance, it is ``|D^(1/2) U^T R^-1 c|^2``.
+    """
+
+    def side(centred: Matrix) -> tuple[Matrix, Matrix | None]:
+        if len(centred) <= centred.shape[1]:
+            return centred / np.sqrt(len(centred) - 1), None
+        values, vectors = _eigen(centred.T @ centred / (len(centred) - 1))
+        return (vectors * np.sqrt(values)) @ vectors.T, centred @ (vectors * _inverse(np.sqrt(values))) @ vectors.T
+
+    (a, white_x), (b, white_y) = side(x), side(y)
+    u, singular, vt = linalg.svd(a @ b.T, full_matrices=False)
+
+    def transported(vectors: Matrix, white: Matrix | None, n: int) -> Matrix:
+        projected = np.sqrt(n - 1) * vectors if white is None else white @ vectors
+        return np.asarray((projected * projected) @ singular)
+
+    return float(singular.sum()), transported(u, white_x, len(x)), transported(vt.T, white_y, len(y))
+
+
+def _transport_by_eigenproblems(x: Matrix, y: Matrix) -> tuple[float, Matrix, Matrix]:
+    """The same where both covariances have full rank: two symmetric eigenproblems of size d.
+
+    With R the root of S1 and ``R S2 R = W E W^T``: ``c^T T c = |E^(1/4) W^T R^-1 c|^2``, and the way back, whose map is T's
+    inverse, ``|E^(-1/4) W^T R c|^2``.
+    """
+    values, vectors = _eigen(x.T @ x / (len(x) - 1))
+    root = (vectors * np.sqrt(values)) @ vectors.T
+    inverse = (vectors * _inverse(np.sqrt(values))) @ vectors.T
+    product = root @ (y.T @ y / (len(y) - 1)) @ root
+    energies, axes = _eigen((product + product.T) / 2)
+    singular = np.sqrt(energies)
+    there, back = x @ (inverse @ axes), y @ (root @ axes)
+    return float(singular.sum()), (there * there) @ singular, (back * back) @ _inverse(singular)
+
+
+def _eigen(symmetric: Matrix) -> tuple[NDArray[np.float64], Matrix]:
+    """Eigenvalues, at least 0, and eigenvectors of a symmetric matrix that has no negative ones but by rounding."""
+    values, vectors = linalg.eigh(symmetric, driver="evd")
+    return np.clip(values, 0, None), vectors
+
+
+def _inverse(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """1 / values; 0 for what is 0 but for rounding (the pseudo-inverse)."""
+    floor = values.max(initial=0.0) * np.sqrt(values.size * np.finfo(np.float64).eps)
+    return np.divide(1.0, values, out=np.zeros_like(values), where=values > floor)
+
+
+def _require_two(features: Features) -> None:
+    if len(features) < 2:  # noqa: PLR2004 - one vector has no spread
+        raise TooFewImagesError(f"a Frechet distance of {len(features)} image is not defined: at least 2 are needed in each set")
