@@ -172,10 +172,12 @@ class RunHandle:
         """A stage from start to finish: marks its state, its times, and its failure."""
 
         def start(stage: runs_pb2.Stage) -> None:
+            if stage.state != runs_pb2.RUN_STATE_RUNNING or not stage.HasField("started"):
+                # Begun, or begun again after it had ended: what lay between is not its time.
+                stage.started.GetCurrentTime()
+                stage.ClearField("finished")
             stage.state, stage.unit, stage.total = runs_pb2.RUN_STATE_RUNNING, unit, total or stage.total
             stage.message = ""
-            if not stage.HasField("started"):
-                stage.started.GetCurrentTime()
 
         self.edit(name, start)
         outcome, message = runs_pb2.RUN_STATE_SUCCEEDED, None

@@ -73,7 +73,7 @@ def _bar(stage: runs_pb2.Stage) -> str:
 
 def _cells(stage: runs_pb2.Stage) -> tuple[str, str, str, str]:
     counts = f"{stage.done:,}" + (f" of {stage.total:,}" if stage.total else "") + (f" {stage.unit}" if stage.unit else "")
-    more = ", ".join(f"{name.replace('_', ' ')} {n:,}" for name, n in sorted(stage.counts.items()) if n and not name.startswith("host"))
+    more = ", ".join(f"{name.replace('_', ' ')} {n:,}" for name, n in sorted(stage.counts.items()) if n and "|" not in name)
     return (
         _MARKS.get(stage.state, ""),
         f"{stage.name:<10}",
