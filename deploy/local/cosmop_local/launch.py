@@ -1,4 +1,4 @@
-"""The embedded system as a service: a supervisor of its own that stays when the command that started it ends (``cosmop up``, ``cosmop down``)."""
+"""The embedded system as a service: a supervisor of its own that stays when the command that started it ends (``--detach``, ``--end``)."""
 
 from __future__ import annotations
 

@@ -6,25 +6,21 @@ the object store, provision, the services side by side; order of stop: the rever
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import contextlib
 import datetime
 import logging
 import os
-import signal
 import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-import httpx
 from cosmop_common.bus import Bus
-from cosmop_common.errors import CosmopError
 from cosmop_common.settings import ConnectionSettings
 from cosmop_common.store import Store
 from cosmop_common.topology import JOB_SERVICES, provision
@@ -34,6 +30,7 @@ from cosmop_local.guard import sweep
 from cosmop_local.home import Home
 from cosmop_local.job_runner import JobRunner
 from cosmop_local.processes import Spec, Supervised
+from cosmop_local.readiness import answers, threaded
 
 log = logging.getLogger(__name__)
 
@@ -129,10 +126,15 @@ class System:
         command = [sys.executable, "-m", "cosmop_local.site", "--folder", str(folder), "--port", str(port), "--image-port", str(self._ports["site.images"])]
         command += [part for keyword in keywords for part in ("--keyword", keyword)]
         url = f"http://127.0.0.1:{port}"
-        site = self._supervise(Spec("site", command, os.environ | self._extra, self._log("site"), _ready_probe(f"{url}/robots.txt"), 3))
+        site = self._supervise(Spec("site", command, os.environ | self._extra, self._log("site"), answers(f"{url}/robots.txt"), 3))
         self._running.append(site)
         await self._start([site])
         return url
+
+    @property
+    def ending(self) -> bool:
+        """Whether it drains, or has ended."""
+        return self._state in {"stopping", "stopped"}
 
     async def until_failure(self) -> None:
         """Waits for ever, or until something cannot be kept running: raises its ``CrashLoopError``."""
@@ -198,7 +200,7 @@ class System:
         addresses = {f"COSMOP_{_upper(s)}_ADDR": f"127.0.0.1:{self._ports[f'{s}.grpc']}" for s in self.services}
         self.environment = nats.settings | store.settings | addresses
         for spec in (nats, store):
-            self._servers.append(self._supervise(Spec(spec.name, spec.command, os.environ | spec.environment, self._log(spec.name), _threaded(spec.ready), 10)))
+            self._servers.append(self._supervise(Spec(spec.name, spec.command, os.environ | spec.environment, self._log(spec.name), threaded(spec.ready), 10)))
 
     async def _start_servers(self) -> None:
         await self._start(self._servers)
@@ -216,7 +218,7 @@ class System:
         for service in self.services:
             command = [sys.executable, "-m", f"cosmop_{service.replace('-', '_')}"]
             environment = self._process_environment(service)
-            ready = _ready_probe(f"{self.url(service)}/readyz")
+            ready = answers(f"{self.url(service)}/readyz")
             self._running.append(self._supervise(Spec(service, command, environment, self._log(service), ready)))
             if service in JOB_SERVICES:
                 name = f"{service}-job"
@@ -281,53 +283,6 @@ def client_environment(home: Path) -> dict[str, str]:
     return credentials | {f"COSMOP_{_upper(s)}_ADDR": address for s, address in state["grpc"].items()}
 
 
-async def supervise(home: Path, ports: Mapping[str, int]) -> None:
-    """Runs a system until SIGTERM or SIGINT, or until a part of it cannot be kept running."""
-    told = asyncio.Event()
-
-    def tell() -> None:
-        if told.is_set():
-            # Asked twice: the guard ends what is left, within seconds.
-            os._exit(130)
-        log.info("ending; again ends at once")
-        told.set()
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, tell)
-    run = asyncio.create_task(_run(home, ports))
-    stop = asyncio.create_task(told.wait())
-    await asyncio.wait({run, stop}, return_when=asyncio.FIRST_COMPLETED)
-    if not run.done():
-        run.cancel()
-    with contextlib.suppress(asyncio.CancelledError):
-        await run
-    stop.cancel()
-
-
-async def _run(home: Path, ports: Mapping[str, int]) -> None:
-    async with System(home, ports=ports) as system:
-        await system.until_failure()
-
-
-def _threaded(check: Callable[[], bool]) -> Callable[[], Awaitable[bool]]:
-    async def ready() -> bool:
-        return await asyncio.to_thread(check)
-
-    return ready
-
-
-def _ready_probe(url: str) -> Callable[[], Awaitable[bool]]:
-    async def ready() -> bool:
-        try:
-            # A proxy of the environment is for the internet.
-            async with httpx.AsyncClient(trust_env=False, timeout=5) as client:
-                return (await client.get(url)).status_code == httpx.codes.OK
-        except httpx.HTTPError:
-            return False
-
-    return ready
-
-
 async def _all(work: Iterable[Coroutine[Any, Any, None]]) -> None:
     """Runs side by side; the first failure is raised and ends the waiting for the others."""
     tasks = [asyncio.create_task(w) for w in work]
@@ -343,27 +298,8 @@ def _upper(service: str) -> str:
     return service.replace("-", "_").upper()
 
 
-def _port(text: str) -> tuple[str, int]:
-    name, _, number = text.partition("=")
-    if not name or not number.isdigit():
-        raise argparse.ArgumentTypeError(f"{text!r}: say NAME=PORT, for example console.http=8080")
-    return name, int(number)
-
-
-def main() -> None:
-    """The command line."""
-    parser = argparse.ArgumentParser(prog="python -m cosmop_local.supervisor", description="The embedded COSMOP system.")
-    parser.add_argument("--home", type=Path, required=True, help="folder for data, logs and secrets")
-    parser.add_argument("--port", type=_port, action="append", default=[], metavar="NAME=PORT", help="a chosen port: console.http=8080, nats=4222, s3=9000")
-    arguments = parser.parse_args()
-    logging.basicConfig(level="INFO", format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
-    logging.getLogger("httpx").setLevel(logging.WARNING)
-    try:
-        asyncio.run(supervise(arguments.home, dict(arguments.port)))
-    except CosmopError as error:
-        print(f"error: {error}", file=sys.stderr)  # noqa: T201
-        raise SystemExit(1) from None
-
-
 if __name__ == "__main__":
+    # The command line stands apart; it imports this module under its own name.
+    from cosmop_local.command import main
+
     main()
