@@ -63,7 +63,8 @@ class Head:
     def to_bytes(self) -> bytes:
         """The head as safetensors; the same head gives the same bytes."""
         tensors = {"weight": np.ascontiguousarray(self.weight, np.float32), "bias": np.asarray([self.bias], np.float32)}
-        return safetensors.numpy.save(tensors, {"kind": _KIND, "shape": json.dumps(asdict(self.shape), sort_keys=True)})
+        # One key: safetensors writes several in no fixed order.
+        return safetensors.numpy.save(tensors, {_KIND: json.dumps(asdict(self.shape), sort_keys=True)})
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Head:
@@ -72,7 +73,7 @@ class Head:
             tensors = safetensors.numpy.load(data)
             length = int.from_bytes(data[:8], "little")
             metadata = json.loads(data[8 : 8 + length])["__metadata__"]
-            shape = HeadShape(**json.loads(metadata["shape"]))
+            shape = HeadShape(**json.loads(metadata[_KIND]))
             weight, bias = tensors["weight"], float(tensors["bias"][0])
         except (safetensors.SafetensorError, KeyError, TypeError, ValueError, IndexError) as error:
             raise ModelFileError(f"the file holds no head of a human detector ({error}): activate another version, or train one") from error
