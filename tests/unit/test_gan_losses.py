@@ -51,10 +51,9 @@ def test_path_lengths_of_a_linear_generator_are_those_of_its_jacobian() -> None:
     assert torch.allclose(lengths, expected)
 
 
-def test_the_path_length_penalty_moves_its_mean_first() -> None:
+def test_the_path_length_penalty_is_the_squared_distance_to_the_mean() -> None:
     lengths = torch.tensor([1.0, 3.0], requires_grad=True)
-    penalty, mean = losses.path_length_penalty(lengths, torch.tensor(0.0), 0.01)
-    assert torch.allclose(mean, torch.tensor(0.02))
-    assert torch.allclose(penalty, torch.tensor(((1 - 0.02) ** 2 + (3 - 0.02) ** 2) / 2))
+    penalty = losses.path_length_penalty(lengths, torch.tensor(0.5))
+    assert torch.allclose(penalty, torch.tensor((0.5**2 + 2.5**2) / 2))
     penalty.backward()
-    assert torch.allclose(lengths.grad, torch.tensor([0.98, 2.98]))
+    assert torch.allclose(lengths.grad, torch.tensor([0.5, 2.5]))

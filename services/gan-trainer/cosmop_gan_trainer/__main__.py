@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+
 from cosmop_common.pb.cosmop.v1 import gan_trainer_pb2, gan_trainer_pb2_grpc
 from cosmop_common.runtime import Runtime, main
 
@@ -18,12 +20,24 @@ async def serve() -> None:
 
 
 async def job(idle_seconds: float | None) -> None:
-    """Takes jobs until SIGTERM, or until none came for so long."""
-    from cosmop_gan_trainer.worker import handlers
+    """Takes jobs until SIGTERM, or until none came for so long. Under torchrun the first process does, and the others follow it."""
+    from cosmop_gan_trainer.follow import follow
+    from cosmop_gan_trainer.team import Team
+    from cosmop_gan_trainer.worker import choose_device, handlers
 
     settings = Settings()
-    async with Runtime(SERVICE, settings, serving=False) as runtime:
-        await runtime.run_jobs(handlers(settings, runtime.store), idle_seconds=idle_seconds)
+    device = choose_device(settings.gan_device)
+    team = Team.join(device)
+    try:
+        if team.rank:
+            # torchrun tells every process to end; only the leader knows when that is.
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            follow(team, device)
+            return
+        async with Runtime(SERVICE, settings, serving=False) as runtime:
+            await runtime.run_jobs(handlers(settings, runtime.store, team), idle_seconds=idle_seconds)
+    finally:
+        team.leave()
 
 
 if __name__ == "__main__":

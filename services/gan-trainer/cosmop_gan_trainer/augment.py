@@ -18,6 +18,7 @@ from torch.nn import functional as F  # noqa: N812
 
 from cosmop_gan_trainer import transforms
 from cosmop_gan_trainer.config import TrainConfig
+from cosmop_gan_trainer.team import Team
 
 #: Symlet 6, low-pass decomposition filter (Daubechies, "Ten Lectures on Wavelets", 1992, table 6.3); the choice: ADA, app. B.1.
 SYM6 = (
@@ -130,10 +131,16 @@ class Controller:
         self._sum += float(real_logits.detach().sign().sum())
         self._count += real_logits.numel()
 
-    def step(self, steps: int) -> None:
+    def step(self, steps: int, team: Team | None = None) -> None:
         """Adjusts p after every ``ada_interval``-th step; ``steps`` counts finished ones."""
         c = self._config
-        if steps % c.ada_interval or not self._count:
+        if steps % c.ada_interval:
+            return
+        seen = torch.tensor([self._sum, self._count])
+        if team is not None:
+            team.sum([seen])
+        self._sum, self._count = float(seen[0]), int(seen[1])
+        if not self._count:
             return
         self.sign = self._sum / self._count
         self._sum, self._count = 0.0, 0

@@ -57,6 +57,8 @@ class TrainConfig(BaseModel):
 
     batch: int = Field(default=32, ge=1)
     """Real images a step, over all processes."""
+    chunk: int = Field(default=0, ge=0)
+    """Images whose gradients are computed at once, to save memory; 0: the batch, or each process' share of it."""
     loss: Literal["stylegan2", "r3gan"] = "stylegan2"
     """Non-saturating logistic with R1 (StyleGAN2), or the relativistic pairing with R1 + R2 (R3GAN, NeurIPS 2024)."""
     learning_rate: float = Field(default=0.002, gt=0)

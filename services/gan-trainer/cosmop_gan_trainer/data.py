@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from cosmop_gan_trainer.config import RunConfig
 from cosmop_gan_trainer.errors import TooFewImagesError
 
 
@@ -75,6 +76,17 @@ class TrainingSet:
         self._device = device
         self._epoch = -1
         self._order = torch.empty(0, dtype=torch.long)
+
+    @classmethod
+    def build(cls, images: Images, config: RunConfig, device: torch.device) -> TrainingSet:
+        """The set that a run's settings ask for."""
+        train = config.train
+        return cls(images, batch=train.batch, classes=len(config.network.classes), mirror=train.mirror, seed=train.seed, device=device)
+
+    def as_tensors(self) -> dict[str, Tensor]:
+        """Pixels [n, 3, r, r] as bytes and class numbers [n], on the CPU: to be sent to another process."""
+        labels = torch.zeros(self.count, dtype=torch.long) if self._labels is None else self._labels.argmax(1)
+        return {"pixels": self._pixels.cpu(), "labels": labels.cpu()}
 
     def draw(self, position: int, count: int) -> tuple[Tensor, Tensor | None]:
         """Images number ``position`` to ``position + count`` of the endless order: [count, 3, r, r] in -1 to 1, labels [count, classes]."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cosmop_common.errors import ChecksumError, InvalidInputError, NotReadyError
+from cosmop_common.errors import ChecksumError, CosmopError, InvalidInputError, NotReadyError
 
 
 class TrainerOptionError(InvalidInputError):
@@ -23,6 +23,10 @@ class DamagedSnapshotError(ChecksumError):
 
 class DamagedCheckpointError(ChecksumError):
     """No checkpoint of a run can be read any more."""
+
+
+class TeamOrderError(CosmopError):
+    """Processes that train together do not do the same thing: the job's other processes must be started anew."""
 
 
 class NoSnapshotError(NotReadyError):

@@ -34,8 +34,8 @@ class Mapping(nn.Module):
         self.layers = nn.ModuleList(EqualLinear(a, b, activation=True, lr_multiplier=MAPPING_LR) for a, b in itertools.pairwise(sizes))
         self.register_buffer("w_average", torch.zeros(width) if track_average else None)
 
-    def forward(self, z: Tensor | None, labels: Tensor | None, *, update_average: bool = False) -> Tensor:
-        """Maps; ``update_average`` also moves the running mean of w."""
+    def forward(self, z: Tensor | None, labels: Tensor | None) -> Tensor:
+        """Maps."""
         parts = [] if z is None else [unit_moment(z)]
         if self.embed is not None:
             assert labels is not None
@@ -43,10 +43,12 @@ class Mapping(nn.Module):
         x = torch.cat(parts, 1)
         for layer in self.layers:
             x = layer(x)
-        if update_average:
-            assert isinstance(self.w_average, Tensor)
-            self.w_average.copy_(x.detach().mean(0).lerp(self.w_average, W_AVERAGE_DECAY))
         return x
+
+    def move_average(self, mean: Tensor) -> None:
+        """Moves the running mean of w towards that of one batch, [width]."""
+        assert isinstance(self.w_average, Tensor)
+        self.w_average.copy_(mean.lerp(self.w_average, W_AVERAGE_DECAY))
 
 
 class StyledConv(nn.Module):

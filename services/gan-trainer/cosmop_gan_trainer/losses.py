@@ -48,7 +48,6 @@ def path_lengths(images: Tensor, ws: Tensor) -> Tensor:
     return gradient.square().sum(2).mean(1).sqrt()
 
 
-def path_length_penalty(lengths: Tensor, mean: Tensor, decay: float) -> tuple[Tensor, Tensor]:
-    """(E[(length - mean)^2], the new running mean), the mean moved first (StyleGAN2, eq. 4)."""
-    moved = mean.lerp(lengths.detach().mean(), decay)
-    return (lengths - moved).square().mean(), moved
+def path_length_penalty(lengths: Tensor, mean: Tensor) -> Tensor:
+    """E[(length - mean)^2] with the running mean of earlier lengths (StyleGAN2, eq. 4)."""
+    return (lengths - mean).square().mean()

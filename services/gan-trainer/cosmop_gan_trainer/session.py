@@ -20,6 +20,7 @@ from cosmop_gan_trainer.config import RunConfig
 from cosmop_gan_trainer.data import TrainingSet
 from cosmop_gan_trainer.errors import DamagedCheckpointError
 from cosmop_gan_trainer.schedule import Schedule
+from cosmop_gan_trainer.team import Team
 from cosmop_gan_trainer.trainer import Trainer
 
 _BATCH = 64
@@ -69,9 +70,13 @@ class Session:
     speed: float = 0.0
 
     @classmethod
-    def start(cls, config: RunConfig, data: TrainingSet, schedule: Schedule, device: torch.device) -> Session:
-        """A run at its beginning."""
-        return cls(Trainer(config, data, device), schedule, config)
+    def start(cls, config: RunConfig, data: TrainingSet, schedule: Schedule, device: torch.device, team: Team | None = None) -> Session:
+        """A run at its beginning, here and in the other processes of the team."""
+        team = team or Team()
+        session = cls(Trainer(config, data, device, team), schedule, config)
+        if team.size > 1:
+            team.say("open", safetensors.torch.save(data.as_tensors(), metadata={"config": config.model_dump_json()}))
+        return session
 
     @property
     def seconds(self) -> float:
@@ -154,6 +159,7 @@ class Session:
             tensors = safetensors.torch.load(data)
             _same_run(RunConfig.model_validate(state["config"]), self.config)
             self.trainer.restore(tensors, state["trainer"])
+            self.trainer.team.say("load", data)
         except (ValueError, KeyError, TypeError, RuntimeError, safetensors.SafetensorError) as error:
             raise DamagedCheckpointError(f"the checkpoint does not fit this run ({error}): start a new run for new settings") from error
         self.taken, self.ended = [float(k) for k in state["taken"]], str(state["ended"])

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import math
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -14,7 +16,9 @@ from cosmop_gan_trainer.augment import Augment, Controller
 from cosmop_gan_trainer.config import RunConfig, TrainConfig
 from cosmop_gan_trainer.data import TrainingSet
 from cosmop_gan_trainer.discriminator import Discriminator
+from cosmop_gan_trainer.errors import TrainerOptionError
 from cosmop_gan_trainer.generator import Generator
+from cosmop_gan_trainer.team import Team
 
 GRADIENT_BOUND = 1e5
 """What a gradient that is not finite is replaced by (ADA's published training, for half precision)."""
@@ -28,17 +32,31 @@ def lazy_adam(network: nn.Module, config: TrainConfig, interval: int | None) -> 
     )
 
 
+def _seed(seed: int, step: int, phase: str, chunk: int) -> int:
+    """A seed of its own for each use of randomness."""
+    return int.from_bytes(hashlib.blake2b(f"{seed}/{step}/{phase}/{chunk}".encode(), digest_size=8).digest(), "big") >> 1
+
+
 class Trainer:
     """Networks, optimisers and their state; ``step`` shows one batch of real images.
 
-    All randomness of a step is torch's global generators (latents, noise, mixing, augmentation), which ``state`` saves;
-    the order of the images is a function of how many were shown.
+    A batch is computed in chunks, by one process or several. What is random in a chunk (latents, noise, mixing,
+    augmentation) is drawn from generators seeded by the step, the phase and the chunk; which images it shows follows from
+    their number. So a step is a function of the state alone: there is no random state to save.
     """
 
-    def __init__(self, config: RunConfig, data: TrainingSet | None, device: torch.device) -> None:
-        """A fresh run. With ``data`` None its state can be looked at and not trained on."""
+    def __init__(self, config: RunConfig, data: TrainingSet, device: torch.device, team: Team | None = None) -> None:
+        """A fresh run."""
         self.config, self.device, self.data = config, device, data
+        self.team = team or Team()
         c = config.train
+        self.chunk = c.chunk or max(1, c.batch // self.team.size)
+        self.chunks = c.batch // self.chunk
+        if c.batch % self.chunk or self.chunk % min(config.network.minibatch_group, self.chunk) or self.chunks < self.team.size:
+            raise TrainerOptionError(
+                f"a batch of {c.batch} for {self.team.size} processes in chunks of {self.chunk}: the chunk must divide the batch, be a multiple of"
+                f" minibatch_group ({config.network.minibatch_group}), and leave one for each process"
+            )
         torch.manual_seed(c.seed)
         self.generator = Generator(config.network).to(device)
         self.discriminator = Discriminator(config.network).to(device)
@@ -62,18 +80,17 @@ class Trainer:
     def step(self) -> None:
         """Shows one batch. The phases in the order of the published training: G, path length, D, R1."""
         c = self.config.train
-        assert self.data is not None
-        real, labels = self.data.draw(self.images, c.batch)
-        self._generator_phase(real, labels)
+        self.team.say("step")
+        self._generator_phase()
         if c.path_length_weight and self.steps % c.path_length_interval == 0:
             self._path_length_phase()
-        self._discriminator_phase(real, labels)
+        self._discriminator_phase()
         if c.r1_gamma and self.steps % c.r1_interval == 0:
-            self._penalty_phase(real, labels)
+            self._penalty_phase()
         self.steps += 1
         self.images += c.batch
         self._move_average()
-        self.controller.step(self.steps)
+        self.controller.step(self.steps, self.team)
         self.augment.p = self.controller.p
         self.stats |= {"p": self.controller.p, "sign": self.controller.sign}
 
@@ -81,76 +98,102 @@ class Trainer:
         """Whether all weights are numbers."""
         return all(bool(torch.isfinite(p).all()) for net in (self.generator, self.discriminator) for p in net.parameters())
 
-    def _fakes(self, count: int, labels: Tensor | None, *, average: bool = False) -> tuple[Tensor, Tensor]:
+    def _generator_phase(self) -> None:
+        w_mean = torch.zeros(self.config.network.w_dim, device=self.device)
+
+        def loss(chunk: int) -> Tensor:
+            real, labels, fake_labels = self._shown(chunk)
+            fake, ws = self._fakes(self.chunk, fake_labels)
+            w_mean.add_(ws[:, 0].detach().mean(0) / self.chunks)
+            logits = self._judge(fake, fake_labels)
+            if self.config.train.loss == "r3gan":
+                return losses.relativistic_loss(logits, self._judge(real, labels))
+            return losses.generator_loss(logits)
+
+        self.discriminator.requires_grad_(requires_grad=False)
+        self.stats["loss_g"] = self._descend("generator", self.g_adam, loss, also=[w_mean])
+        self.discriminator.requires_grad_(requires_grad=True)
+        self.generator.mapping.move_average(w_mean)
+
+    def _path_length_phase(self) -> None:
+        c = self.config.train
+        length = torch.zeros([], device=self.device)
+
+        def loss(_: int) -> Tensor:
+            count = max(1, self.chunk // c.path_length_shrink)
+            images, ws = self._fakes(count, self.data.random_labels(count))
+            lengths = losses.path_lengths(images, ws)
+            length.add_(lengths.detach().mean() / self.chunks)
+            return losses.path_length_penalty(lengths, self.path_mean) * (c.path_length_weight * c.path_length_interval)
+
+        self._descend("path length", self.g_adam, loss, also=[length])
+        self.path_mean = self.path_mean.lerp(length, c.path_length_decay)
+        self.stats["path_length"] = float(self.path_mean)
+
+    def _discriminator_phase(self) -> None:
+        criterion = losses.relativistic_loss if self.config.train.loss == "r3gan" else losses.discriminator_loss
+
+        def loss(chunk: int) -> Tensor:
+            real, labels, fake_labels = self._shown(chunk)
+            with torch.no_grad():
+                fake, _ = self._fakes(self.chunk, fake_labels)
+            fake_logits = self._judge(fake, fake_labels)
+            real_logits = self._judge(real, labels)
+            self.controller.see(real_logits)
+            return criterion(real_logits, fake_logits)
+
+        self.stats["loss_d"] = self._descend("discriminator", self.d_adam, loss)
+
+    def _penalty_phase(self) -> None:
+        c = self.config.train
+
+        def loss(chunk: int) -> Tensor:
+            real, labels, fake_labels = self._shown(chunk)
+            penalty = losses.gradient_penalty(lambda x: self._judge(x, labels), real)
+            if c.loss == "r3gan":
+                with torch.no_grad():
+                    fake, _ = self._fakes(self.chunk, fake_labels)
+                penalty = penalty + losses.gradient_penalty(lambda x: self._judge(x, fake_labels), fake)
+            return penalty * (c.r1_gamma * c.r1_interval)
+
+        self.stats["r1"] = self._descend("penalty", self.d_adam, loss) / c.r1_interval
+
+    def _shown(self, chunk: int) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """A chunk's real images, their labels, and labels for as many fakes: those of the reals where each is paired with one (R3GAN)."""
+        real, labels = self.data.draw(self.images + chunk * self.chunk, self.chunk)
+        return real, labels, labels if self.config.train.loss == "r3gan" else self.data.random_labels(self.chunk)
+
+    def _fakes(self, count: int, labels: Tensor | None) -> tuple[Tensor, Tensor]:
         """Images of fresh latents, some with two styles, and the w of each layer."""
         g, c = self.generator, self.config.train
         z = torch.randn(count, g.config.z_dim, device=self.device)
-        ws = g.mapping(z, labels, update_average=average).unsqueeze(1).repeat(1, g.synthesis.layers, 1)
+        ws = g.mapping(z, labels).unsqueeze(1).repeat(1, g.synthesis.layers, 1)
         if c.style_mixing:
             # From a random layer on, with probability style_mixing, another latent's style (StyleGAN, sec. 3.1).
-            cut = torch.where(torch.rand([]) < c.style_mixing, torch.randint(1, g.synthesis.layers, []), torch.tensor(g.synthesis.layers))
+            cut = int(torch.randint(1, g.synthesis.layers, [])) if float(torch.rand([])) < c.style_mixing else g.synthesis.layers
             other = g.mapping(torch.randn_like(z), labels)
-            ws = torch.cat([ws[:, :cut], other.unsqueeze(1).expand(-1, g.synthesis.layers - int(cut), -1)], 1)
+            ws = torch.cat([ws[:, :cut], other.unsqueeze(1).expand(-1, g.synthesis.layers - cut, -1)], 1)
         return g.synthesis(ws), ws
 
     def _judge(self, images: Tensor, labels: Tensor | None) -> Tensor:
         logits: Tensor = self.discriminator(self.augment(images), labels)
         return logits
 
-    def _generator_phase(self, real: Tensor, labels: Tensor | None) -> None:
-        fake_labels = self._labels(self.config.train.batch, labels)
-        self.discriminator.requires_grad_(requires_grad=False)
-        fake, _ = self._fakes(self.config.train.batch, fake_labels, average=True)
-        logits = self._judge(fake, fake_labels)
-        relativistic = self.config.train.loss == "r3gan"
-        loss = losses.relativistic_loss(logits, self._judge(real, labels)) if relativistic else losses.generator_loss(logits)
-        self._descend(loss, self.g_adam)
-        self.discriminator.requires_grad_(requires_grad=True)
-        self.stats["loss_g"] = float(loss.detach())
-
-    def _path_length_phase(self) -> None:
-        c = self.config.train
-        count = max(1, c.batch // c.path_length_shrink)
-        images, ws = self._fakes(count, self._labels(count, None))
-        penalty, self.path_mean = losses.path_length_penalty(losses.path_lengths(images, ws), self.path_mean, c.path_length_decay)
-        self._descend(penalty * (c.path_length_weight * c.path_length_interval), self.g_adam)
-        self.stats["path_length"] = float(self.path_mean)
-
-    def _discriminator_phase(self, real: Tensor, labels: Tensor | None) -> None:
-        fake_labels = self._labels(self.config.train.batch, labels)
-        with torch.no_grad():
-            fake, _ = self._fakes(self.config.train.batch, fake_labels)
-        fake_logits = self._judge(fake, fake_labels)
-        real_logits = self._judge(real, labels)
-        criterion = losses.relativistic_loss if self.config.train.loss == "r3gan" else losses.discriminator_loss
-        loss = criterion(real_logits, fake_logits)
-        self._descend(loss, self.d_adam)
-        self.controller.see(real_logits)
-        self.stats["loss_d"] = float(loss.detach())
-
-    def _penalty_phase(self, real: Tensor, labels: Tensor | None) -> None:
-        c = self.config.train
-        penalty = losses.gradient_penalty(lambda x: self._judge(x, labels), real)
-        if c.loss == "r3gan":
-            fake_labels = self._labels(c.batch, labels)
-            with torch.no_grad():
-                fake, _ = self._fakes(c.batch, fake_labels)
-            penalty = penalty + losses.gradient_penalty(lambda x: self._judge(x, fake_labels), fake)
-        self._descend(penalty * (c.r1_gamma * c.r1_interval), self.d_adam)
-        self.stats["r1"] = float(penalty.detach())
-
-    def _labels(self, count: int, like: Tensor | None) -> Tensor | None:
-        assert self.data is not None
-        return self.data.random_labels(count) if like is None or self.config.train.loss != "r3gan" else like
-
-    def _descend(self, loss: Tensor, optimiser: torch.optim.Adam) -> None:
+    def _descend(self, phase: str, optimiser: torch.optim.Adam, loss: Callable[[int], Tensor], also: Sequence[Tensor] = ()) -> float:
+        """One step of an optimiser on the mean of the chunks' losses, which it returns; ``also`` is summed over the processes."""
         optimiser.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        for group in optimiser.param_groups:
-            for p in group["params"]:
-                if p.grad is not None:
-                    torch.nan_to_num(p.grad, nan=0.0, posinf=GRADIENT_BOUND, neginf=-GRADIENT_BOUND, out=p.grad)
+        total = torch.zeros([], device=self.device)
+        for chunk in range(self.team.rank, self.chunks, self.team.size):
+            torch.manual_seed(_seed(self.config.train.seed, self.steps, phase, chunk))
+            part = loss(chunk) / self.chunks
+            part.backward()  # type: ignore[no-untyped-call]
+            total += part.detach()
+        gradients = [p.grad for group in optimiser.param_groups for p in group["params"] if p.grad is not None]
+        self.team.sum([*gradients, total, *also])
+        for gradient in gradients:
+            torch.nan_to_num(gradient, nan=0.0, posinf=GRADIENT_BOUND, neginf=-GRADIENT_BOUND, out=gradient)
         optimiser.step()
+        return float(total)
 
     @torch.no_grad()
     def _move_average(self) -> None:
@@ -166,9 +209,7 @@ class Trainer:
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Everything that the next step depends on: tensors, and numbers for JSON."""
-        tensors: dict[str, Tensor] = {"path_mean": self.path_mean, "rng.cpu": torch.get_rng_state()}
-        if self.device.type == "cuda":
-            tensors["rng.cuda"] = torch.cuda.get_rng_state(self.device)
+        tensors: dict[str, Tensor] = {"path_mean": self.path_mean}
         for name, net in (("generator", self.generator), ("discriminator", self.discriminator), ("average", self.average)):
             tensors |= {f"{name}.{k}": v for k, v in net.state_dict().items()}
         for name, adam in (("g_adam", self.g_adam), ("d_adam", self.d_adam)):
@@ -191,9 +232,6 @@ class Trainer:
         self.steps, self.images, self.stats = int(numbers["steps"]), int(numbers["images"]), dict(numbers["stats"])
         self.controller.restore(numbers["controller"])
         self.augment.p = self.controller.p
-        torch.set_rng_state(tensors["rng.cpu"].cpu())
-        if self.device.type == "cuda" and "rng.cuda" in tensors:
-            torch.cuda.set_rng_state(tensors["rng.cuda"].cpu(), self.device)
 
     def parameters(self) -> dict[str, int]:
         """Learned numbers in each network."""

@@ -23,6 +23,7 @@ from cosmop_gan_trainer.evaluations import Evaluations
 from cosmop_gan_trainer.plans import plan
 from cosmop_gan_trainer.ranking import Judged
 from cosmop_gan_trainer.session import Due, Session
+from cosmop_gan_trainer.team import Team
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +38,7 @@ class TrainingRun:
     run: RunHandle
     store: Store
     device: torch.device
+    team: Team = field(default_factory=Team)
     job: runs_pb2.TrainGanJob = field(init=False)
 
     def __post_init__(self) -> None:
@@ -64,12 +66,9 @@ class TrainingRun:
         """Reads the images and, where there is one, the last checkpoint."""
         begun = time.monotonic()
         images = await self._read(stage)
-        classes = self.config.network.classes
-        data = TrainingSet(
-            images, batch=self.config.train.batch, classes=len(classes), mirror=self.config.train.mirror, seed=self.config.train.seed, device=self.device
-        )
+        data = TrainingSet.build(images, self.config, self.device)
         stage.set(used=data.count, refused=len(images.refused))
-        session = await asyncio.to_thread(Session.start, self.config, data, self.schedule, self.device)
+        session = await asyncio.to_thread(Session.start, self.config, data, self.schedule, self.device, self.team)
         # Reading is part of the run's budget.
         session.started = begun
         if (state := await self.checkpoints.load()) is not None:
