@@ -50,13 +50,14 @@ class PhotoFolder:
         """
         if not path.is_dir():
             raise PhotoFolderError(f"{path} is no folder: give one that holds images (and labels.csv, where labels are known)")
+        path = path.resolve()
         files = tuple(sorted(p for p in path.rglob("*") if p.suffix.lower() in _IMAGES and p.is_file()))
         if not files:
             raise PhotoFolderError(f"{path} holds no images ({', '.join(sorted(_IMAGES))}): give a folder of photos")
         labels = path / "labels.csv"
         if not labels.is_file():
-            return cls(path.resolve(), files, None, ())
-        return cls(path.resolve(), files, labels.resolve(), *_read_labels(labels))
+            return cls(path, files, None, ())
+        return cls(path, files, labels, *_read_labels(labels))
 
     @property
     def name(self) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -58,12 +58,12 @@ class Context:
         """What has become of every download until now."""
         return await self.call("console", self.services.console.GetFunnel(console_pb2.GetFunnelRequest(collection=self.collection.name)))
 
-    async def follow(self, run: str, stages: dict[str, str]) -> runs_pb2.Run:
+    async def follow(self, run: str, stages: Mapping[str, str] | str) -> runs_pb2.Run:
         """Waits for a run's end, showing its stages as ours.
 
         Args:
             run: the other run's id.
-            stages: its stage names, and what this run calls them.
+            stages: its stage names, and what this run calls them; or one stage of ours that shows whatever the other is at.
 
         Returns:
             The run, which succeeded.
@@ -73,9 +73,13 @@ class Context:
         """
         while True:
             state = await self.handle.runs.get(run)
-            for theirs in state.stages:
-                if theirs.name in stages:
-                    self.handle.edit(stages[theirs.name], _mirror(theirs))
+            if isinstance(stages, str):
+                if at_work := [s for s in state.stages if s.state == runs_pb2.RUN_STATE_RUNNING]:
+                    self.handle.edit(stages, _mirror(at_work[-1], name=at_work[-1].name))
+            else:
+                for theirs in state.stages:
+                    if theirs.name in stages:
+                        self.handle.edit(stages[theirs.name], _mirror(theirs))
             if state.state in ENDED:
                 break
             try:
@@ -101,9 +105,10 @@ def finished(handle: RunHandle, name: str) -> bool:
     return stage is not None and stage.state == runs_pb2.RUN_STATE_SUCCEEDED
 
 
-def _mirror(theirs: runs_pb2.Stage) -> Callable[[runs_pb2.Stage], None]:
+def _mirror(theirs: runs_pb2.Stage, *, name: str = "") -> Callable[[runs_pb2.Stage], None]:
     def change(ours: runs_pb2.Stage) -> None:
-        ours.done, ours.total, ours.unit, ours.message = theirs.done, theirs.total, theirs.unit, theirs.message
+        ours.done, ours.total, ours.unit = theirs.done, theirs.total, theirs.unit
+        ours.message = ": ".join(part for part in (name, theirs.message) if part)
         for key, value in theirs.counts.items():
             ours.counts[key] = value
         if not ours.HasField("started"):

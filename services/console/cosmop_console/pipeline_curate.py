@@ -31,7 +31,8 @@ async def fit_filter(context: Context) -> None:
         train = runs_pb2.TrainHumanDetectorJob(data=[context.job.human_detector_data], miss_rate=0.05)
         request = human_detector_pb2.TrainDetectorRequest(collection=context.collection.name, train=train, run=run, parent=context.handle.id)
         await context.call("human-detector", context.services.human_detector.Train(request))
-        ended = await context.follow(run, {"train": "fit", "fit": "fit"})
+        ended = await context.follow(run, "fit")
+        stage.set(message="")
         stage.result(**dict(ended.result))
 
 

@@ -56,7 +56,8 @@ async def _train(context: Context, name: str, kind: str) -> None:
         )  # fmt: skip
         request = classifier_pb2.TrainRequest(collection=context.collection.name, train=train, run=run, parent=context.handle.id)
         await context.call("classifier", context.services.classifier.Train(request))
-        ended = await context.follow(run, {"train": name, "features": name, "evaluate": name})
+        ended = await context.follow(run, name)
+        stage.set(message="")
         stage.result(**dict(ended.result))
 
 

@@ -41,7 +41,7 @@ def collection() -> Collection:
             connections_per_host=4,
         ),
         dedup=DedupSettings(distance=4),
-        dataset=DatasetSettings(test_share=0.3, val_share=0.1),
+        dataset=DatasetSettings(test_share=0.3, val_share=0.2),
         gan=GanSettings(resolution=32, preset="tiny", kimg=3, snapshots=3, samples=128, synthetic=128, max_seconds=90),
         evaluation=EvaluationSettings(protocol="fd-efficientnet_lite0", max_images=512),
         classifier=ClassifierSettings(network="efficientnet_lite0", max_seconds=60),
