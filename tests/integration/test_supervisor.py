@@ -15,16 +15,17 @@ from pathlib import Path
 
 import psutil
 import pytest
+import pytest_asyncio
 from cosmop_common.bus import Bus
 from cosmop_common.errors import StorageFullError
 from cosmop_common.jobs import submit
 from cosmop_common.pb.cosmop.v1 import runs_pb2
 from cosmop_common.runs import Runs
-from cosmop_common.settings import ConnectionSettings
+from cosmop_local.environment import client_environment, connection
 from cosmop_local.guard import marked
 from cosmop_local.home import ChosenPortTakenError, Home, HomeInUseError
 from cosmop_local.processes import CrashLoopError
-from cosmop_local.supervisor import System, client_environment
+from cosmop_local.supervisor import System
 
 #: A service of the usual shape; serving, it starts a grandchild in a session of its own, as the scraper does with Chrome.
 STAND_IN = """
@@ -55,8 +56,7 @@ main(serve, job)
 """
 
 
-@pytest.fixture
-def stand_ins(tmp_path: Path) -> dict[str, str]:
+def make_stand_ins(tmp_path: Path) -> dict[str, str]:
     """An environment in which the scraper and the dedup are stand-ins."""
     for name in ("scraper", "dedup"):
         package = tmp_path / "packages" / f"cosmop_{name}"
@@ -67,9 +67,15 @@ def stand_ins(tmp_path: Path) -> dict[str, str]:
 
 
 @pytest.fixture
-async def system(tmp_path: Path, stand_ins: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[System]:
-    monkeypatch.setenv("COSMOP_ACK_WAIT", "3")
-    async with System(tmp_path / "home", services=("scraper", "dedup"), environment=stand_ins) as system:
+def stand_ins(tmp_path: Path) -> dict[str, str]:
+    return make_stand_ins(tmp_path)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def system(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[System]:
+    """One that several tests do harm to; each leaves it whole."""
+    folder = tmp_path_factory.mktemp("system")
+    async with System(folder / "home", services=("scraper", "dedup"), environment=make_stand_ins(folder)) as system:
         yield system
 
 
@@ -104,6 +110,7 @@ async def test_all_is_ready_on_entry_and_gone_after_exit(tmp_path: Path, stand_i
         assert system.environment == first, "ports and secrets are kept between runs"
 
 
+@pytest.mark.asyncio(loop_scope="module")
 async def test_a_killed_service_comes_back_and_leaves_nothing_of_its_first_life(system: System) -> None:
     service = next(p for p in system._running if p.spec.name == "scraper")
     before = service.pid
@@ -116,8 +123,9 @@ async def test_a_killed_service_comes_back_and_leaves_nothing_of_its_first_life(
     assert system.home.read_state()["processes"]["scraper"]["restarts"] == 1
 
 
+@pytest.mark.asyncio(loop_scope="module")
 async def test_a_killed_server_comes_back_with_its_data(system: System) -> None:
-    bus = await Bus.connect(ConnectionSettings(**{k.removeprefix("COSMOP_").lower(): v for k, v in system.environment.items()}), "test")
+    bus = await Bus.connect(connection(system.environment), "test")
     kv = await bus.js.key_value("models")
     await kv.put("a", b"1")
     nats = system._servers[0]
@@ -127,19 +135,21 @@ async def test_a_killed_server_comes_back_with_its_data(system: System) -> None:
     await bus.close()
 
 
-async def test_a_job_process_is_started_by_its_queue_and_again_after_a_kill(system: System, tmp_path: Path) -> None:
+@pytest.mark.asyncio(loop_scope="module")
+async def test_a_job_process_is_started_by_its_queue_and_again_after_a_kill(system: System) -> None:
     runner = next(r for r in system._runners if r.service == "scraper")
     assert runner.pid is None
-    bus = await Bus.connect(ConnectionSettings(**{k.removeprefix("COSMOP_").lower(): v for k, v in system.environment.items()}), "test")
+    bus = await Bus.connect(connection(system.environment), "test")
     runs = Runs(bus)
     run = await submit(bus, runs, "scraper", runs_pb2.Job(collection="c", scrape=runs_pb2.ScrapeJob()))
-    jobs = tmp_path / "jobs"
+    folder = system.home.folder.parent
+    jobs = folder / "jobs"
     await until(jobs.exists)
     first = runner.pid
     os.kill(first, signal.SIGKILL)
     await until(lambda: len(jobs.read_text().splitlines()) == 2, 30)
     assert runner.pid != first
-    (tmp_path / "go").touch()
+    (folder / "go").touch()
     await until(lambda: runner.pid is None)
     assert (await runs.get(run.id)).state == runs_pb2.RUN_STATE_SUCCEEDED
     await bus.close()

@@ -21,11 +21,11 @@ from types import TracebackType
 from typing import Any, Self
 
 from cosmop_common.bus import Bus
-from cosmop_common.settings import ConnectionSettings
 from cosmop_common.store import Store
 from cosmop_common.topology import JOB_SERVICES, provision
 
 from cosmop_local import servers
+from cosmop_local.environment import addresses, connection, process_environment
 from cosmop_local.guard import sweep
 from cosmop_local.home import Home
 from cosmop_local.job_runner import JobRunner
@@ -38,7 +38,6 @@ SERVICES = ("scraper", "dedup", "human-detector", "gan-trainer", "fid-evaluator"
 _STORE_PORTS = 9
 #: A job process ends when no job came for so long.
 _IDLE_SECONDS = 20
-_DRAIN_SECONDS = 15.0
 
 
 class System:
@@ -197,8 +196,7 @@ class System:
             port=self._ports["s3"],
             inner_ports=[self._ports[name] for name in stores],
         )
-        addresses = {f"COSMOP_{_upper(s)}_ADDR": f"127.0.0.1:{self._ports[f'{s}.grpc']}" for s in self.services}
-        self.environment = nats.settings | store.settings | addresses
+        self.environment = nats.settings | store.settings | addresses({s: f"127.0.0.1:{self._ports[f'{s}.grpc']}" for s in self.services})
         for spec in (nats, store):
             self._servers.append(self._supervise(Spec(spec.name, spec.command, os.environ | spec.environment, self._log(spec.name), threaded(spec.ready), 10)))
 
@@ -206,7 +204,7 @@ class System:
         await self._start(self._servers)
 
     async def _provision(self) -> None:
-        settings = ConnectionSettings(**{k.removeprefix("COSMOP_").lower(): v for k, v in self.environment.items() if not k.endswith("_ADDR")})  # type: ignore[arg-type]
+        settings = connection(self.environment | self._extra)
         self._bus = await Bus.connect(settings, "supervisor")
         await provision(self._bus.js, settings)
         store = Store(settings)
@@ -217,7 +215,8 @@ class System:
         assert self._bus is not None
         for service in self.services:
             command = [sys.executable, "-m", f"cosmop_{service.replace('-', '_')}"]
-            environment = self._process_environment(service)
+            ports = (self._ports[f"{service}.grpc"], self._ports[f"{service}.http"])
+            environment = process_environment(self.home, *ports) | self.environment | self._extra
             ready = answers(f"{self.url(service)}/readyz")
             self._running.append(self._supervise(Spec(service, command, environment, self._log(service), ready)))
             if service in JOB_SERVICES:
@@ -232,18 +231,6 @@ class System:
         for process in processes:
             process.start()
         await _all(p.became_ready() for p in processes)
-
-    def _process_environment(self, service: str) -> dict[str, str]:
-        # PyTorch and BLAS take every core in every process unless told otherwise.
-        threads = str(max(2, (os.cpu_count() or 2) // 2))
-        defaults = {"OMP_NUM_THREADS": threads, "OPENBLAS_NUM_THREADS": threads, "PYTHONUNBUFFERED": "1", "COSMOP_DRAIN_SECONDS": str(_DRAIN_SECONDS)}
-        own = {
-            "COSMOP_BIND": "127.0.0.1",
-            "COSMOP_GRPC_PORT": str(self._ports[f"{service}.grpc"]),
-            "COSMOP_HTTP_PORT": str(self._ports[f"{service}.http"]),
-            "COSMOP_CONSOLE_DATA": str(self.home.console),
-        }
-        return defaults | os.environ | self.environment | own | self._extra
 
     def _supervise(self, spec: Spec) -> Supervised:
         return Supervised(spec, self._mark, self._changed)
@@ -264,25 +251,6 @@ class System:
             self.home.write_state(self.status())
 
 
-def client_environment(home: Path) -> dict[str, str]:
-    """``COSMOP_...`` of the system that runs in a folder, for a client in another process; empty where none runs."""
-    at = Home(home)
-    state = at.read_state()
-    if not state.get("nats"):
-        return {}
-    secrets = at.secrets()
-    credentials = {
-        "COSMOP_NATS_URL": state["nats"],
-        "COSMOP_NATS_USER": "cosmop",
-        "COSMOP_NATS_PASSWORD": secrets["nats_password"],
-        "COSMOP_S3_ENDPOINT": state["object_store"],
-        "COSMOP_S3_ACCESS_KEY": secrets["s3_access_key"],
-        "COSMOP_S3_SECRET_KEY": secrets["s3_secret_key"],
-        "COSMOP_S3_BUCKET": "cosmop",
-    }
-    return credentials | {f"COSMOP_{_upper(s)}_ADDR": address for s, address in state["grpc"].items()}
-
-
 async def _all(work: Iterable[Coroutine[Any, Any, None]]) -> None:
     """Runs side by side; the first failure is raised and ends the waiting for the others."""
     tasks = [asyncio.create_task(w) for w in work]
@@ -292,10 +260,6 @@ async def _all(work: Iterable[Coroutine[Any, Any, None]]) -> None:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-
-
-def _upper(service: str) -> str:
-    return service.replace("-", "_").upper()
 
 
 if __name__ == "__main__":

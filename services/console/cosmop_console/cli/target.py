@@ -59,7 +59,7 @@ def find(home: Path, endpoint: str) -> Target:
 def running_at(home: Path) -> dict[str, str]:
     """``COSMOP_...`` of the embedded system that runs in a folder; empty when none does."""
     # The embedded system is an option: a container of the console goes without it.
-    from cosmop_local.supervisor import client_environment
+    from cosmop_local.environment import client_environment
 
     return client_environment(home) if home.is_dir() else {}
 
