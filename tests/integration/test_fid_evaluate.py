@@ -236,3 +236,29 @@ def test_serving_needs_no_network_libraries() -> None:
     code = "import sys, cosmop_fid_evaluator.__main__; print([m for m in ('torch', 'onnxruntime', 'scipy', 'cosmop_vision') if m in sys.modules])"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "[]"
+
+
+def gradient(seed: int, turn: int = 0) -> bytes:
+    """Bright at the top: it has an upright."""
+    ramp = np.linspace(230, 20, 24)[:, None, None] + np.random.default_rng(seed).normal(0, 12, (24, 24, 3))
+    sink = io.BytesIO()
+    Image.fromarray(np.rot90(np.clip(ramp, 0, 255).astype(np.uint8), turn)).save(sink, "PNG")
+    return sink.getvalue()
+
+
+async def test_turned_samples_are_told(bus: Bus, store: Store, settings: ConnectionSettings) -> None:
+    network = CountingNetwork()
+    for i in range(40):
+        await store.put(f"upright/{i:02d}", gradient(i))
+        await store.put(f"made/{i:02d}", gradient(100 + i, turn=1 if i % 4 == 0 else 0))
+    evaluate = runs_pb2.EvaluateJob(reference="prefix:upright/", candidate="prefix:made/", measures=["leaks"])
+    await submit(bus, Runs(bus), "fid-evaluator", runs_pb2.Job(run="e-12", evaluate=evaluate))
+    await work(bus, settings, Evaluator(store, 16, OneNetwork(network)))
+    record = await EvaluationRecord.load(store, names.run_key("e-12", "evaluation.json"))
+    found = {m.name: m.value for m in record.measures}
+    assert found["turned"] == 0.25
+    assert found["turned-reference"] == 0
+    assert found["tinted-reference"] == pytest.approx(0.05, abs=0.03)
+    run = await Runs(bus).get("e-12")
+    assert run.stages[0].done == run.stages[0].total == 40 * 2 + 40 * 4 + 40
+    assert network.images == 40 * 2 + 40 * 3

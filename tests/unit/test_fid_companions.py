@@ -10,6 +10,7 @@ from cosmop_fid_evaluator.copies_sheet import copies_rows, copies_sheet
 from cosmop_fid_evaluator.errors import ProtocolMismatchError, TooFewImagesError, UnknownMeasureError, UnknownProtocolError
 from cosmop_fid_evaluator.evaluation import evaluate
 from cosmop_fid_evaluator.kid import kid, kid_of_subsets
+from cosmop_fid_evaluator.leaks import colour_leak, rotation_leak
 from cosmop_fid_evaluator.neighbours import copies, prdc
 from cosmop_fid_evaluator.protocol import PROTOCOLS, Protocol, find_protocol, require_equal
 
@@ -158,3 +159,39 @@ def test_only_like_is_compared_with_like() -> None:
     with pytest.raises(UnknownProtocolError, match="known are fid"):
         find_protocol("fvd")
     assert not any(p.name.startswith("fid") for p in PROTOCOLS.values() if not p.network.startswith("inception"))
+
+
+def oriented(seed: int, n: int, turn: int = 0) -> np.ndarray:
+    """Features whose first coordinates tell the turn, among others that do not."""
+    x = draw(seed, n, 40)
+    x[:, turn] += 4.0
+    return x
+
+
+def test_turned_samples_are_found() -> None:
+    turned = [oriented(20 + turn, 80, turn) for turn in range(4)]
+    clean = rotation_leak(turned, oriented(30, 60))
+    assert clean.candidate.value < 0.1
+    assert clean.reference.value < 0.1
+    leaky = rotation_leak(turned, np.concatenate([oriented(31, 30), oriented(32, 30, 2)]))
+    assert leaky.candidate.value == pytest.approx(0.5, abs=0.1)
+    with pytest.raises(TooFewImagesError, match="turned"):
+        rotation_leak([part[:9] for part in turned], turned[0])
+
+
+def test_what_has_no_upright_is_said_of_the_reference_too() -> None:
+    leak = rotation_leak([draw(40 + turn, 80, 40) for turn in range(4)], draw(50, 60, 40))
+    assert leak.reference.value > 0.5
+    assert leak.candidate.value > 0.5
+
+
+def test_tinted_samples_are_found_and_brighter_ones_are_not() -> None:
+    real = draw(60, 300, 3) * 10 + 120
+    assert colour_leak(real, draw(61, 200, 3) * 10 + 160).candidate.value < 0.12
+    tint = draw(62, 200, 3) * 10 + (120, 120, 120)
+    tint[:50] += (60, 0, -60)
+    found = colour_leak(real, tint)
+    assert found.candidate.value == pytest.approx(0.29, abs=0.06)
+    assert found.reference.value == pytest.approx(0.05, abs=0.01)
+    with pytest.raises(TooFewImagesError, match="colours"):
+        colour_leak(real[:19], tint)

@@ -12,6 +12,7 @@ from cosmop_fid_evaluator.extrapolation import frechet_infinity
 from cosmop_fid_evaluator.frechet import frechet_value, frechet_with_influence
 from cosmop_fid_evaluator.intervals import bootstrap_interval, influence_interval, wilson_interval
 from cosmop_fid_evaluator.kid import kid
+from cosmop_fid_evaluator.leaks import Leak
 from cosmop_fid_evaluator.moments import Features
 from cosmop_fid_evaluator.neighbours import Copies, copies, prdc
 from cosmop_fid_evaluator.protocol import Protocol
@@ -38,8 +39,9 @@ class Outcome:
 
 def check_measures(names: Sequence[str]) -> None:
     """Raises ``UnknownMeasureError``, before hours are spent."""
-    if unknown := set(names) - {*_FURTHER, "copies"}:
-        raise UnknownMeasureError(f"there is no measure {', '.join(sorted(unknown))}: known are {', '.join([*_FURTHER, 'copies'])}")
+    known = [*_FURTHER, "copies", "leaks"]
+    if unknown := set(names) - {*known}:
+        raise UnknownMeasureError(f"there is no measure {', '.join(sorted(unknown))}: known are {', '.join(known)}")
 
 
 def evaluate(protocol: Protocol, reference: Features, candidate: Features, names: Sequence[str] = ()) -> Outcome:
@@ -47,7 +49,7 @@ def evaluate(protocol: Protocol, reference: Features, candidate: Features, names
 
     Args:
         reference, candidate: features, shapes (n1, d) and (n2, d), two rows at least.
-        names: of "kid", "prdc", "infinity", "bootstrap", "copies".
+        names: of "kid", "prdc", "infinity", "bootstrap", "copies"; "leaks" needs more than these features: see ``leak_measures``.
 
     Raises:
         TooFewImagesError: a set is too small for the distance. A further measure that needs more is left out with a warning.
@@ -58,7 +60,7 @@ def evaluate(protocol: Protocol, reference: Features, candidate: Features, names
     distance = frechet_with_influence(reference, candidate)
     measures = [MeasureRecord(name=protocol.measure, value=distance.value, interval=influence_interval(distance), method="influence")]
     suspects = None
-    for name in dict.fromkeys(names):
+    for name in dict.fromkeys(n for n in names if n != "leaks"):
         try:
             if name == "copies":
                 suspects = copies(reference, candidate)
@@ -68,6 +70,12 @@ def evaluate(protocol: Protocol, reference: Features, candidate: Features, names
         except TooFewImagesError as error:
             warnings.append(f"{name} is left out: {error}")
     return Outcome(measures, warnings, suspects)
+
+
+def leak_measures(rotation: Leak, colour: Leak) -> list[MeasureRecord]:
+    """Shares of turned and of tinted candidates, each beside what the same test says of real images."""
+    shares = {"turned": rotation.candidate, "turned-reference": rotation.reference, "tinted": colour.candidate, "tinted-reference": colour.reference}
+    return [MeasureRecord(name=name, value=share.value, interval=share.interval, method=share.method) for name, share in shares.items()]
 
 
 def size_warnings(protocol: Protocol, reference_images: int, candidate_images: int) -> list[str]:

@@ -18,12 +18,15 @@ from cosmop_fid_evaluator.resize import Resize, resize
 
 #: Images in one inference: more are no faster on the CPU.
 _BATCH = 16
+_TURNS = {1: Image.Transpose.ROTATE_90, 2: Image.Transpose.ROTATE_180, 3: Image.Transpose.ROTATE_270}
 
 
 class FeatureNetwork(Interface):
     """A loaded network with its preprocessing."""
 
-    weights_sha256: str
+    @property
+    def weights_sha256(self) -> str:
+        """Of the file of weights that it runs on."""
 
     def array(self, image: Image.Image) -> NDArray[np.float32]:
         """An RGB image as the network takes it, 3 x H x W."""
@@ -70,6 +73,41 @@ class PooledBackbone:
     def features(self, arrays: NDArray[np.float32]) -> NDArray[np.float32]:
         """N x d."""
         return self._extractor.features(arrays)
+
+
+@dataclass(frozen=True)
+class Turned:
+    """Another network, shown each image turned by ``quarters`` of a full turn."""
+
+    network: FeatureNetwork
+    quarters: int
+
+    @property
+    def weights_sha256(self) -> str:
+        """The network's."""
+        return self.network.weights_sha256
+
+    def array(self, image: Image.Image) -> NDArray[np.float32]:
+        """The turned image as the network takes it."""
+        return self.network.array(image.transpose(_TURNS[self.quarters]))
+
+    def features(self, arrays: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The network's."""
+        return self.network.features(arrays)
+
+
+class MeanColour:
+    """No network at all: the mean red, green and blue of an image."""
+
+    weights_sha256 = ""
+
+    def array(self, image: Image.Image) -> NDArray[np.float32]:
+        """3 x 1 x 1."""
+        return np.asarray(np.asarray(image, np.float32).mean((0, 1)), np.float32)[:, None, None]
+
+    def features(self, arrays: NDArray[np.float32]) -> NDArray[np.float32]:
+        """N x 3."""
+        return arrays[:, :, 0, 0]
 
 
 @dataclass

@@ -6,19 +6,21 @@ import asyncio
 import json
 import logging
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from cosmop_common.errors import InvalidInputError, NotFoundError
 from cosmop_common.imagesets import ImageSet, open_set
 from cosmop_common.jobs import RunHandle, StageHandle
 from cosmop_common.names import evaluation_key, run_key
-from cosmop_common.records import EvaluationRecord
+from cosmop_common.records import EvaluationRecord, MeasureRecord
 from cosmop_common.store import Store
 
 from cosmop_fid_evaluator.copies_sheet import copies_rows, copies_sheet
-from cosmop_fid_evaluator.evaluation import Outcome, check_measures, evaluate
+from cosmop_fid_evaluator.errors import TooFewImagesError
+from cosmop_fid_evaluator.evaluation import Outcome, check_measures, evaluate, leak_measures
+from cosmop_fid_evaluator.leaks import colour_leak, rotation_leak
 from cosmop_fid_evaluator.measured_set import MeasuredSet, Measurer
-from cosmop_fid_evaluator.networks import Networks
+from cosmop_fid_evaluator.networks import MeanColour, Networks, Turned
 from cosmop_fid_evaluator.protocol import find_protocol
 from cosmop_fid_evaluator.resolution import resolution_of
 
@@ -71,6 +73,11 @@ class Evaluator:
             made = await measurer.measure("candidate", candidate, progress)
             stage.set(message="distances")
             outcome = await asyncio.to_thread(evaluate, protocol, real.features, made.features, job.measures)
+            if "leaks" in job.measures:
+                try:
+                    outcome.measures.extend(await self._leaks(measurer, reference, candidate, real, made, progress))
+                except TooFewImagesError as error:
+                    outcome.warnings.append(f"leaks is left out: {error}")
             if outcome.copies is not None:
                 await self._save_copies(run.id, outcome, (reference, real), (candidate, made))
             stage.set(message=f"{outcome.measures[0].name} {outcome.measures[0].value:.4g}")
@@ -88,6 +95,20 @@ class Evaluator:
             seconds=round(time.monotonic() - started, 3),
         )
 
+    async def _leaks(
+        self, measurer: Measurer, reference: ImageSet, candidate: ImageSet, real: MeasuredSet, made: MeasuredSet, progress: _Progress
+    ) -> list[MeasureRecord]:
+        """Turned and tinted candidates: the reference is measured at three more turns, and both sets' colours."""
+        progress.more(4 * len(reference.names) + len(candidate.names))
+        turned = [real]
+        for quarters in (1, 2, 3):
+            other = replace(measurer, network=Turned(measurer.network, quarters), extraction=f"{measurer.extraction};turn={quarters}")
+            turned.append(await other.measure("reference", reference, progress))
+        colours = replace(measurer, network=MeanColour(), extraction=f"mean-colour;prepare={measurer.resolution}")
+        tints = [await colours.measure(role, images, progress) for role, images in (("reference", reference), ("candidate", candidate))]
+        rotation = await asyncio.to_thread(rotation_leak, [part.features for part in turned], made.features)
+        return leak_measures(rotation, colour_leak(tints[0].features, tints[1].features))
+
     async def _save_copies(self, run: str, outcome: Outcome, reference: tuple[ImageSet, MeasuredSet], candidate: tuple[ImageSet, MeasuredSet]) -> None:
         """The nearest training image of each candidate as JSON, and the most suspicious pairs as a picture."""
         assert outcome.copies is not None
@@ -104,6 +125,10 @@ class _Progress:
 
     run: RunHandle
     stage: StageHandle
+
+    def more(self, images: int) -> None:
+        state = self.run.find_stage(self.stage.name)
+        self.stage.set(total=(state.total if state else 0) + images)
 
     def images(self, done: int, *, cached: bool) -> None:
         self.stage.advance(done, cached=done if cached else 0)
