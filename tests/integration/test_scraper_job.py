@@ -16,6 +16,7 @@ from cosmop_common.store import Store
 from cosmop_local.servers import free_ports
 from cosmop_scraper.settings import Settings
 from scraper_bench import REFUSED, Bench, draw, photo_folder, refusals, sites
+from scraper_servers import Answer, Request, serving
 
 
 @pytest.fixture
@@ -192,3 +193,30 @@ async def test_a_cancelled_job_ends_and_leaves_whole_facts(bench: Bench, folder:
     sighted = await bench.sighted()
     assert 1 <= len(sighted) < 36
     assert {s.image for s in sighted} == set(await bench.scraped())
+
+
+async def test_the_road_of_x_from_posts_to_facts(bench: Bench, folder: Path) -> None:
+    photos = [folder / f"group-{i % 3}" / f"photo {i:02d}.jpg" for i in range(5)]
+
+    async def search(request: Request) -> None:
+        media = [{"media_key": f"3_{i}", "type": "photo", "url": f"{server.origin}/media/{i}.jpg", "alt_text": p.stem} for i, p in enumerate(photos)]
+        post = {"id": "99", "text": "t", "edit_history_tweet_ids": ["99"], "author_id": "7", "attachments": {"media_keys": [m["media_key"] for m in media]}}
+        await request.json({"data": [post], "includes": {"media": media, "users": [{"id": "7", "username": "ann", "name": "A"}]}, "meta": {"newest_id": "99"}})
+
+    def photo(path: Path) -> Answer:
+        data = path.read_bytes()
+        return lambda request: request.answer(data, content_type="image/jpeg")
+
+    answers: dict[str, Answer] = {f"/media/{i}.jpg": photo(p) for i, p in enumerate(photos)}
+    await bench.collection()
+    async with serving(answers | {"/2/tweets/search/recent": search}) as server:
+        settings = Settings(x_api=server.origin, x_bearer_token="k", x_max_dollars=5)
+        run = await bench.scrape(source="x", queries=["refugees"], settings=settings)
+        assert all("name=orig" in path for path in server.asked if path.startswith("/media"))
+    assert run.state == runs_pb2.RUN_STATE_SUCCEEDED, run.error
+    assert dict(run.stages[0].result)["newest_id"] == "99"
+    sighted = await bench.sighted()
+    assert {s.page_url for s in sighted} == {"https://x.com/ann/status/99"}
+    assert len(sighted) == 5
+    for image in await bench.scraped():
+        await bench.store.get_image(image)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import time
+import zipfile
 from pathlib import Path
 
 import pyarrow as pa
@@ -230,3 +231,25 @@ async def test_the_folder_source_stays_inside_its_root(tmp_path: Path) -> None:
     for outside in ("/etc", tmp_path / ".." / "elsewhere"):
         with pytest.raises(FolderError, match="COSMOP_FOLDER_ROOT"):
             await found(folder, outside)
+
+
+@pytest.mark.parametrize("payload", [b"<?php system($_GET['c']); ?>", b"<script>alert(1)</script>", b"Rar!\x1a\x07\x00"])
+def test_an_image_that_is_something_else_as_well_is_refused(payload: bytes) -> None:
+    finding = verify(picture(100, 80, "JPEG") + payload, ScrapeSettings())
+    assert finding.refusal is not None
+    assert finding.refusal.reason == facts_pb2.REFUSAL_REASON_POLYGLOT
+
+
+def test_an_image_with_an_archive_behind_it_is_refused() -> None:
+    sink = io.BytesIO(picture(100, 80, "JPEG"))
+    sink.seek(0, io.SEEK_END)
+    with zipfile.ZipFile(sink, "a") as archive:
+        archive.writestr("payload.exe", b"MZ")
+    finding = verify(sink.getvalue(), ScrapeSettings())
+    assert finding.refusal is not None
+    assert finding.refusal.detail == "an image, and an archive as well"
+
+
+def test_an_image_with_a_video_or_padding_behind_it_is_taken() -> None:
+    for tail in (b"\0" * 100, b"\0\0\0\x18ftypmp42" + b"\x01" * 500, b"PK\x05\x06 but no directory"):
+        assert verify(picture(100, 80, "JPEG") + tail, ScrapeSettings()).refusal is None

@@ -47,6 +47,14 @@ class SourceContext:
     keep: Keep
     #: At most so many new images are wanted; 0: all that there are.
     limit: int = 0
+    #: What the source has remembered in this run, by key, through every restart.
+    memory: Mapping[str, str] = field(default_factory=dict)
+    #: Keeps a key and a value with the run.
+    remember: Callable[[str, str], None] = lambda _key, _value: None
+
+    def recall(self, key: str) -> str:
+        """What an earlier attempt of this run has remembered, or nothing."""
+        return self.memory.get(key, "")
 
     def option(self, name: str, default: str) -> str:
         """An option's value."""

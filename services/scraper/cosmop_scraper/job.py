@@ -63,7 +63,12 @@ async def _scrape(runtime: Runtime, settings: Settings, run: RunHandle, what: Pl
         async with contextlib.AsyncExitStack() as stack:
             fetcher = Fetcher(settings, politeness, respect_robots=scrape.respect_robots, allow_private=scrape.allow_private_addresses)
             stack.push_async_callback(fetcher.close)
-            source = what.source(SourceContext(settings, scrape, what.options, fetcher, keep, what.images))
+            results = dict(earlier.result) if earlier else {}
+
+            def remember(key: str, value: str) -> None:
+                stage.result(**{key: value})
+
+            source = what.source(SourceContext(settings, scrape, what.options, fetcher, keep, what.images, results, remember))
             stack.push_async_callback(source.close)
             seen = await Seen.rebuild(runtime.facts, run.job.collection, respect_robots=scrape.respect_robots)
             stack.push_async_callback(seen.stop)
@@ -83,7 +88,7 @@ async def _scrape(runtime: Runtime, settings: Settings, run: RunHandle, what: Pl
                 pressure,
                 Memory(settings.memory_bytes),
                 Tally(dict(earlier.counts) if earlier else None),
-                Queries(dict(earlier.result) if earlier else {}, lambda key, value: stage.result(**{key: value})),
+                Queries(results, remember),
                 asyncio.Semaphore(settings.backlog),
             )
             await work.work()

@@ -43,10 +43,13 @@ class Settings(ServiceSettings):
     chrome_driver: str = ""
     """chromedriver; empty: found on PATH."""
 
+    x_api: str = "https://api.twitter.com"
+    """Server of the X API. Settings and no job say where keys are sent."""
     x_bearer_token: SecretStr = SecretStr("")
     """Key of the X API v2."""
     x_max_dollars: float = Field(default=0.0, ge=0)
     """Spending cap of one job on the X API; 0 forbids all spending."""
+    openverse_api: str = "https://api.openverse.org/v1/images/"
     openverse_token: SecretStr = SecretStr("")
     """Raises Openverse's limits from 20 to 100 requests a minute."""
 

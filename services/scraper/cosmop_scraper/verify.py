@@ -11,6 +11,8 @@ from cosmop_common.names import sha256_hex
 from cosmop_common.pb.cosmop.v1 import facts_pb2
 from PIL import Image
 
+from cosmop_scraper.polyglot import second_nature
+
 _UNKNOWN = ImageInfo("", 0, 0)
 
 
@@ -31,6 +33,8 @@ def verify(data: bytes, scrape: ScrapeSettings) -> Finding:
     try:
         info = inspect(data, formats=scrape.formats, max_pixels=scrape.max_pixels)
         _filter(info, scrape)
+        if what := second_nature(data):
+            raise RefusedImageError(facts_pb2.REFUSAL_REASON_POLYGLOT, f"an image, and {what} as well")
     except RefusedImageError as error:
         return Finding(image, _describe(data), error.refusal())
     return Finding(image, info)
