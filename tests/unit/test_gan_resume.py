@@ -103,6 +103,7 @@ def test_a_weight_that_is_not_finite_is_a_collapse() -> None:
     with torch.no_grad():
         next(s.trainer.discriminator.parameters()).fill_(float("nan"))
     assert s.advance(lambda: False, lambda _: None) is Due.COLLAPSED
+    assert "not finite" in s.ended
 
 
 def test_conditional_training_steps() -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 from cosmop_common.records import EvaluationRecord, MeasureRecord
 from cosmop_gan_trainer import ranking
+from cosmop_gan_trainer.config import TrainConfig
+from cosmop_gan_trainer.guard import Guard
 from cosmop_gan_trainer.ranking import Judged
 from cosmop_gan_trainer.schedule import Schedule
 
@@ -77,3 +79,30 @@ def test_rising_needs_patience_in_a_row() -> None:
 def test_evaluations_are_judged_in_the_order_of_kimg() -> None:
     assert not ranking.rising([judged(1, 90), judged(2, 50), judged(3), judged(4, 60), judged(5, 60)], 2)
     assert ranking.rising([judged(1, 90), judged(2, 50), judged(3, failure="evaluator died"), judged(4, 60), judged(5, 60)], 2)
+
+
+def with_recall(kimg: float, recall: float) -> Judged:
+    snapshot = judged(kimg, 50.0)
+    snapshot.record.measures.append(MeasureRecord(name="recall", value=recall))
+    return snapshot
+
+
+def test_recall_that_falls_and_stays_low_is_a_collapse() -> None:
+    guard = Guard(TrainConfig(), 200)
+    good = [with_recall(1, 0.1), with_recall(2, 0.4)]
+    assert guard.judge([*good, with_recall(3, 0.05), with_recall(4, 0.02)]) == "collapse: recall fell from 0.4 to 0.02"
+    assert not guard.judge([*good, with_recall(3, 0.05)])
+    assert not guard.judge([*good, with_recall(3, 0.05), with_recall(4, 0.2)])
+    assert not guard.judge([*good, judged(3), with_recall(4, 0.0), with_recall(5, 0.0)])
+    assert not Guard(TrainConfig(), 0).judge([*good, with_recall(3, 0.05), with_recall(4, 0.02)])
+
+
+def test_a_discriminator_that_nothing_holds_back_is_a_collapse() -> None:
+    guard = Guard(TrainConfig(), 200)
+    assert not guard.see(100, 0.8, 1.0)
+    assert not guard.see(299, 0.8, 1.0)
+    assert "p at its cap of 0.8" in guard.see(300, 0.8, 0.99)
+    assert not guard.see(301, 0.8, 0.9)
+    assert not guard.see(600, 0.8, 1.0)
+    assert not Guard(TrainConfig(), 200, since=0).see(500, 0.79, 1.0)
+    assert not Guard(TrainConfig(ada_target=0), 200, since=0).see(500, 0.8, 1.0)

@@ -114,6 +114,8 @@ class WatchConfig(BaseModel):
     """How long the finished run waits for its last evaluations."""
     patience: int = Field(default=5, ge=0)
     """Training ends when so many snapshots in a row were judged worse than the best before them; 0: never."""
+    guard_kimg: float = Field(default=200.0, ge=0)
+    """Training ends when for so long no augmentation held the discriminator back, or when recall collapsed; 0: no guard."""
     initial_snapshot: bool = True
     """A snapshot before the first step, as the paper's Table I has it."""
     checkpoint_seconds: float = Field(default=60.0, gt=0)

@@ -19,6 +19,7 @@ from cosmop_gan_trainer import snapshots
 from cosmop_gan_trainer.config import RunConfig
 from cosmop_gan_trainer.data import TrainingSet
 from cosmop_gan_trainer.errors import DamagedCheckpointError
+from cosmop_gan_trainer.guard import Guard
 from cosmop_gan_trainer.schedule import Schedule
 from cosmop_gan_trainer.team import Team
 from cosmop_gan_trainer.trainer import Trainer
@@ -35,6 +36,7 @@ class Due(enum.Enum):
     CHECKPOINT = enum.auto()
     INTERRUPTED = enum.auto()
     COLLAPSED = enum.auto()
+    """``Session.ended`` says how."""
 
 
 @dataclass(frozen=True)
@@ -66,8 +68,12 @@ class Session:
     seconds_before: float = 0.0
     started: float = field(default_factory=time.monotonic)
     _checkpointed: float = field(default_factory=time.monotonic)
+    guard: Guard = field(init=False)
     #: Seconds per thousand images, smoothed.
     speed: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.guard = Guard(self.config.train, self.config.watch.guard_kimg)
 
     @classmethod
     def start(cls, config: RunConfig, data: TrainingSet, schedule: Schedule, device: torch.device, team: Team | None = None) -> Session:
@@ -104,6 +110,11 @@ class Session:
             report(self)
             due = self.schedule.due(self.trainer.kimg, self.seconds, self._numbered)
             if (due or self.trainer.steps % _FINITE_INTERVAL == 0) and not self.trainer.finite():
+                self.ended = f"collapse: a weight is not finite at {self.trainer.kimg:g} kimg"
+                return Due.COLLAPSED
+            controller = self.trainer.controller
+            if helpless := self.guard.see(self.trainer.kimg, controller.p, controller.sign):
+                self.ended = helpless
                 return Due.COLLAPSED
             if due:
                 return Due.SNAPSHOT
@@ -144,7 +155,7 @@ class Session:
         """The whole state as safetensors, its numbers as JSON in the header."""
         tensors, numbers = self.trainer.state()
         state = {"trainer": numbers, "taken": self.taken, "ended": self.ended, "seconds": self.seconds, "config": self.config.model_dump(mode="json")}
-        state |= {"reserve": self.schedule.reserve, "speed": self.speed}
+        state |= {"reserve": self.schedule.reserve, "since": self.guard.since, "speed": self.speed}
         self._checkpointed = time.monotonic()
         return safetensors.torch.save({k: v.cpu() for k, v in tensors.items()}, metadata={"state": json.dumps(state)})
 
@@ -165,6 +176,7 @@ class Session:
         self.taken, self.ended = [float(k) for k in state["taken"]], str(state["ended"])
         self.seconds_before = float(state["seconds"])
         self.schedule.reserve, self.speed = float(state["reserve"]), float(state["speed"])
+        self.guard.since = state["since"]
 
 
 def read_state(data: bytes) -> dict[str, Any]:

@@ -107,8 +107,8 @@ class TrainingRun:
         while not session.ended:
             due = await asyncio.to_thread(session.advance, interrupted, lambda s: _report(s, stage))
             if due is Due.COLLAPSED:
-                # The checkpoint before is kept: this state is worth nothing.
-                session.ended = f"collapse: a weight is not finite at {session.trainer.kimg:g} kimg"
+                # The checkpoint before is kept: this state is worth nothing. The run's result is its best snapshot.
+                log.warning("run %s: %s", self.run.id, session.ended)
                 return
             if due is Due.SNAPSHOT:
                 session.take()
@@ -116,10 +116,17 @@ class TrainingRun:
             self.run.check()
             if due is Due.SNAPSHOT:
                 await self._store_snapshot(session)
-                if not session.ended and ranking.rising(await self.evaluations.judged(session.taken), self.config.watch.patience):
-                    session.ended = "metric rising"
+                if not session.ended and (why := await self._judge(session)):
+                    session.ended = why
                     await self._checkpoint(session)
         _report(session, stage)
+
+    async def _judge(self, session: Session) -> str:
+        """Why training should end, from the evaluations that are there."""
+        judged = await self.evaluations.judged(session.taken)
+        if ranking.rising(judged, self.config.watch.patience):
+            return "metric rising"
+        return session.guard.judge(judged)
 
     async def _checkpoint(self, session: Session) -> None:
         await self.checkpoints.save(await asyncio.to_thread(session.save), session.trainer.images)
