@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
@@ -20,6 +21,7 @@ from cosmop_console.clients import Services, known_error
 
 T = TypeVar("T")
 _POLL_SECONDS = 0.4
+_AWAY_SECONDS = 120.0
 
 
 class ChildRunError(CosmopError):
@@ -47,16 +49,26 @@ class Context:
         found = self.handle.find_stage(stage)
         return found.result[key] if found and key in found.result else ""
 
-    async def call(self, service: str, call: Awaitable[T]) -> T:
-        """Awaits a gRPC call; its status becomes one of our errors."""
-        try:
-            return await call
-        except grpc.aio.AioRpcError as error:
-            raise known_error(error, service) from error
+    async def call(self, service: str, call: Callable[[], Awaitable[T]]) -> T:
+        """Makes a gRPC call, again and again while its service is away for a moment; a status becomes one of our errors.
+
+        Args:
+            service: its name, for messages.
+            call: makes the call; it must be one that can be repeated, as all of the pipeline's are.
+        """
+        deadline = time.monotonic() + _AWAY_SECONDS
+        while True:
+            try:
+                return await call()
+            except grpc.aio.AioRpcError as error:
+                if error.code() != grpc.StatusCode.UNAVAILABLE or time.monotonic() > deadline:
+                    raise known_error(error, service) from error
+            self.handle.check()
+            await asyncio.sleep(1)
 
     async def funnel(self) -> console_pb2.Funnel:
         """What has become of every download until now."""
-        return await self.call("console", self.services.console.GetFunnel(console_pb2.GetFunnelRequest(collection=self.collection.name)))
+        return await self.call("console", lambda: self.services.console.GetFunnel(console_pb2.GetFunnelRequest(collection=self.collection.name)))
 
     async def follow(self, run: str, stages: Mapping[str, str] | str) -> runs_pb2.Run:
         """Waits for a run's end, showing its stages as ours.

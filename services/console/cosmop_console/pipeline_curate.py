@@ -30,7 +30,7 @@ async def fit_filter(context: Context) -> None:
         run = context.child("fit")
         train = runs_pb2.TrainHumanDetectorJob(data=[context.job.human_detector_data], miss_rate=0.05)
         request = human_detector_pb2.TrainDetectorRequest(collection=context.collection.name, train=train, run=run, parent=context.handle.id)
-        await context.call("human-detector", context.services.human_detector.Train(request))
+        await context.call("human-detector", lambda: context.services.human_detector.Train(request))
         ended = await context.follow(run, "fit")
         stage.set(message="")
         stage.result(**dict(ended.result))
@@ -60,9 +60,8 @@ async def _scrape(context: Context, done: asyncio.Event) -> None:
         with context.stage("scrape", unit="images"):
             run = context.child("scrape")
             scrape = context.job.scrape if context.job.HasField("scrape") else _scrape_of(context)
-            await context.call(
-                "scraper", context.services.scraper.SubmitJob(scraper_pb2.SubmitJobRequest(collection=context.collection.name, scrape=scrape, run=run))
-            )
+            request = scraper_pb2.SubmitJobRequest(collection=context.collection.name, scrape=scrape, run=run)
+            await context.call("scraper", lambda: context.services.scraper.SubmitJob(request))
             await context.follow(run, {"scrape": "scrape"})
     finally:
         done.set()
@@ -110,12 +109,12 @@ async def import_labels(context: Context) -> None:
         stage.set(total=len(found.labels))
 
         async def requests() -> AsyncIterator[console_pb2.PutLabelRequest]:
+            stage.set(done=0)
             for label in found.labels:
                 yield console_pb2.PutLabelRequest(collection=context.collection.name, image=label.image, labeller=_LABELLER, label=label.label, origin="import")
                 stage.advance()
 
-        stage.set(done=0)
-        answer = await context.call("console", context.services.console.ImportLabels(requests()))
+        answer = await context.call("console", lambda: context.services.console.ImportLabels(requests()))
         refused = [*found.refused, *answer.refused]
         stage.set(imported=answer.imported, unchanged=answer.unchanged, refused=len(refused), message="; ".join(refused[:3]))
         if found.labels and not answer.imported and not answer.unchanged:
@@ -125,7 +124,8 @@ async def import_labels(context: Context) -> None:
 async def freeze(context: Context) -> None:
     """Freezes a dataset version of what is labelled."""
     with context.stage("freeze", unit="images") as stage:
-        version = await context.call("console", context.services.console.FreezeDataset(console_pb2.FreezeDatasetRequest(collection=context.collection.name)))
+        request = console_pb2.FreezeDatasetRequest(collection=context.collection.name)
+        version = await context.call("console", lambda: context.services.console.FreezeDataset(request))
         stage.set(done=version.images, total=version.images)
         stage.counts(version.splits)
         stage.result(dataset=f"{version.collection}/{version.version}")

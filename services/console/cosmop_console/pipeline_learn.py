@@ -31,7 +31,7 @@ async def train_gan(context: Context) -> None:
             snapshots=gan.snapshots, max_seconds=gan.max_seconds, preset=gan.preset, seed=gan.seed, samples=gan.samples, options=options,
         )  # fmt: skip
         request = gan_trainer_pb2.StartGanRunRequest(collection=context.collection.name, train=train, run=run, parent=context.handle.id)
-        await context.call("gan-trainer", context.services.gan_trainer.StartRun(request))
+        await context.call("gan-trainer", lambda: context.services.gan_trainer.StartRun(request))
         with context.stage("fid", unit="snapshots"):
             await context.follow(run, {"train": "gan", "evaluate": "fid"})
 
@@ -55,7 +55,7 @@ async def _train(context: Context, name: str, kind: str) -> None:
             seed=settings.seed, options=settings.options,
         )  # fmt: skip
         request = classifier_pb2.TrainRequest(collection=context.collection.name, train=train, run=run, parent=context.handle.id)
-        await context.call("classifier", context.services.classifier.Train(request))
+        await context.call("classifier", lambda: context.services.classifier.Train(request))
         ended = await context.follow(run, name)
         stage.set(message="")
         stage.result(**dict(ended.result))
@@ -70,7 +70,7 @@ async def make_synthetic(context: Context) -> None:
         run = context.child("synthetic")
         generate = runs_pb2.GenerateJob(gan_run=context.child("gan"), kimg=_BEST, count=gan.synthetic, seed=gan.seed, truncation=gan.truncation)
         request = gan_trainer_pb2.GenerateRequest(collection=context.collection.name, generate=generate, run=run, parent=context.handle.id)
-        await context.call("gan-trainer", context.services.gan_trainer.Generate(request))
+        await context.call("gan-trainer", lambda: context.services.gan_trainer.Generate(request))
         await context.follow(run, {"generate": "synthetic"})
 
 
@@ -82,21 +82,25 @@ async def judge(context: Context) -> None:
     record = await SyntheticRecord.load(context.store, run_key(run, "synthetic.json"))
     model, _, version = context.kept("binary", "model").partition("/")
     with context.stage("judge", total=record.count, unit="images") as stage:
-        stage.set(done=0)
         await _wait_served(context, model, version)
 
         async def requests() -> AsyncIterator[classifier_pb2.ClassifyRequest]:
             async for name, data in read_set(context.store, f"synthetic:{run}"):
                 yield classifier_pb2.ClassifyRequest(content=data, model=model, version=version, collection=context.collection.name, tag=name)
 
-        probabilities: dict[str, float] = {}
-        positive = 0
-        async for answer in context.services.classifier.ClassifyStream(requests()):
-            if answer.error:
-                raise NotReadyError(f"synthetic image {answer.tag} could not be classified: {answer.error}")
-            probabilities[answer.tag] = answer.probability
-            positive += answer.positive
-            stage.advance()
+        async def answers() -> list[classifier_pb2.ClassifyResponse]:
+            stage.set(done=0)
+            received = []
+            async for answer in context.services.classifier.ClassifyStream(requests()):
+                if answer.error:
+                    raise NotReadyError(f"synthetic image {answer.tag} could not be classified: {answer.error}")
+                received.append(answer)
+                stage.advance()
+            return received
+
+        received = await context.call("classifier", answers)
+        probabilities = {answer.tag: answer.probability for answer in received}
+        positive = sum(answer.positive for answer in received)
         if len(probabilities) != record.count or any(math.isnan(p) for p in probabilities.values()):
             raise NotReadyError(f"{len(probabilities)} of {record.count} synthetic images were classified: run it again")
         judged = ClassifiedSynthetic(synthetic=run, model=f"{model}/{version}", total=record.count, positive=positive, probabilities=probabilities)
@@ -106,8 +110,9 @@ async def judge(context: Context) -> None:
 
 async def _wait_served(context: Context, model: str, version: str) -> None:
     """The endpoint loads what was trained a moment ago in its own time."""
+    request = classifier_pb2.ListModelsRequest(collection=context.collection.name)
     for _ in range(120):
-        listed = await context.call("classifier", context.services.classifier.ListModels(classifier_pb2.ListModelsRequest(collection=context.collection.name)))
+        listed = await context.call("classifier", lambda: context.services.classifier.ListModels(request))
         if any(m.name == model and m.version == version and m.active for m in listed.models):
             return
         context.handle.check()

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from cosmop_console.cli import calls, embedded, target
-from cosmop_console.cli.run import run_collection
+from cosmop_console.cli.run import make_plan, run_plan
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__, rich_markup_mode=None, pretty_exceptions_enable=False)
 train = typer.Typer(no_args_is_help=True, help="Train a model on a dataset version.")
@@ -51,11 +51,13 @@ def run(
     photos: Annotated[
         Path | None, typer.Option(help="A folder of photos, with labels.csv where labels are known: shown as an image search and scraped.")
     ] = None,
+    drawings: Annotated[int, typer.Option(help="How many drawings, where no photos are given; at least 60.")] = 360,
     home: Home = OUT,
     endpoint: Endpoint = "",
 ) -> None:
     """Go the whole way from keywords to a report. Without a collection or photos: on a world of drawings."""
-    raise typer.Exit(asyncio.run(run_collection(collection, photos, home, endpoint)))
+    plan = make_plan(collection, photos, home, drawings)
+    raise typer.Exit(asyncio.run(run_plan(plan, home, endpoint)))
 
 
 @app.command()

@@ -42,9 +42,8 @@ async def status(target: Target) -> None:
         collections = await _call("console", services.console.ListCollections(console_pb2.ListCollectionsRequest()))
         for collection in collections.collections:
             funnel = await _call("console", services.console.GetFunnel(console_pb2.GetFunnelRequest(collection=collection.name)))
-            say(
-                f"{collection.name}: scraped {funnel.scraped}, unique {funnel.unique}, people {funnel.people}, labelled {sum(funnel.labelled.values())}, waiting {funnel.pending + funnel.unscreened}"
-            )
+            waiting, labelled = funnel.pending + funnel.unscreened, sum(funnel.labelled.values())
+            say(f"{collection.name}: scraped {funnel.scraped}, unique {funnel.unique}, people {funnel.people}, labelled {labelled}, waiting {waiting}")
         runs = await _call("console", services.console.ListRuns(runs_pb2.ListRunsRequest(limit=20)))
         for run in runs.runs:
             state = runs_pb2.RunState.Name(run.state).removeprefix("RUN_STATE_").lower()

@@ -40,9 +40,8 @@ def summary(path: Path, seconds: float) -> str:
         lines.append(values["provenance"])
     funnel = values["funnel"]
     left = "".join(f" + {name} {funnel[name]}" for name in ("pending", "failed", "erased"))
-    lines.append(
-        f"  scraped {funnel['scraped']} = unique {funnel['unique']} + duplicates {_counts(funnel['duplicates'])} + refused {_counts(funnel['rejected'])}{left}"
-    )
+    duplicates, refused = _counts(funnel["duplicates"]), _counts(funnel["rejected"])
+    lines.append(f"  scraped {funnel['scraped']} = unique {funnel['unique']} + duplicates {duplicates} + refused {refused}{left}")
     lines.append(f"  unique  {funnel['unique']} = people {funnel['people']} + none {funnel['none']} + unscreened {funnel['unscreened']}")
     lines.append(f"  labelled {_counts(funnel['labelled'])}")
     for name, title in (("refusals", "refusals"), ("dedup", "duplicates"), ("screen", "people")):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator
@@ -36,25 +35,31 @@ class Plan:
     provenance: str = ""
 
 
-async def run_collection(collection: str, photos: Path | None, home: Path, endpoint: str) -> int:
+async def run_plan(plan: Plan, home: Path, endpoint: str) -> int:
     """Runs the whole pipeline and returns the exit status: 0, or 2 when a part of it could not be done."""
     began = time.monotonic()
-    plan = await asyncio.to_thread(_plan, collection, photos, home)
     async with interruptible():
         if endpoint:
             if plan.folder:
                 raise InvalidInputError("--photos shows a folder of this machine, which a cluster cannot see: leave out --endpoint, or give a collection")
-            async with find(home, endpoint).services() as services:
-                run = await _run(services, plan, None)
-            return await _finish(find(home, endpoint), run, home, began)
+            target = find(home, endpoint)
+            return await _finish(target, await run_on(target, plan, ""), home, began)
         async with _embedded(home, plan) as (target, site):
-            async with target.services() as services:
-                run = await _run(services, plan, site)
-            return await _finish(target, run, home, began)
+            return await _finish(target, await run_on(target, plan, site), home, began)
 
 
-def _plan(collection: str, photos: Path | None, home: Path) -> Plan:
-    """What to do, checked before anything is started. Raises ``InvalidInputError``."""
+def make_plan(collection: str, photos: Path | None, home: Path, drawings: int) -> Plan:
+    """What to do, checked before anything is started.
+
+    Args:
+        collection: a collection file; empty: what comes with the photos or drawings.
+        photos: a folder of photos; None: drawings, or what the collection's own source finds.
+        home: folder of the embedded system, where the drawings are kept.
+        drawings: how many.
+
+    Raises:
+        InvalidInputError: a file or folder that cannot be used.
+    """
     settings = Collection.load(Path(collection)) if collection else None
     if photos is not None:
         folder = PhotoFolder.read(photos)
@@ -62,18 +67,22 @@ def _plan(collection: str, photos: Path | None, home: Path) -> Plan:
             say(f"left out: {line}")
         if len(folder.missing) > _LINES:
             say(f"left out: {len(folder.missing) - _LINES} more lines like these")
-        return Plan(
-            settings or folder.collection(), folder, provenance=f"Photos of the folder {folder.path.name}, shown by a local stand-in of an image search."
-        )
+        provenance = f"Photos of the folder {folder.path.name}, shown by a local stand-in of an image search."
+        return Plan(settings or folder.collection(), folder, provenance=provenance)
     if settings is not None:
         return Plan(settings)
+    return plan_drawings(home / "world", drawings)
+
+
+def plan_drawings(world: Path, count: int, settings: Collection | None = None) -> Plan:
+    """A run on a drawn world, which is made on first use; ``settings`` replace its own."""
     from cosmop_local.world import make_world
 
-    world = home / "world"
-    say(f"drawing a small world into {world} (first use only)")
-    make_world(world)
+    if not world.exists():
+        say(f"drawing a small world into {world}")
+    make_world(world, count=count)
     return Plan(
-        Collection.load(world / "collection.yaml"), PhotoFolder.read(world / "photos"), str(world / "fit"),
+        settings or Collection.load(world / "collection.yaml"), PhotoFolder.read(world / "photos"), str((world / "fit").resolve()),
         "These are drawings, made by a program so that the truth is known. They show that the system works, not how well it does on photos.",
     )  # fmt: skip
 
@@ -94,7 +103,13 @@ async def _embedded(home: Path, plan: Plan) -> AsyncIterator[tuple[Target, str]]
         yield Target.of(system.environment), site
 
 
-async def _run(services: Services, plan: Plan, site: str | None) -> runs_pb2.Run:
+async def run_on(target: Target, plan: Plan, site: str) -> runs_pb2.Run:
+    """Starts the plan's run on a system, or goes on with it, and watches it to its end."""
+    async with target.services() as services:
+        return await _start_and_watch(services, plan, site)
+
+
+async def _start_and_watch(services: Services, plan: Plan, site: str) -> runs_pb2.Run:
     try:
         await services.console.PutCollection(console_pb2.PutCollectionRequest(yaml=plan.collection.to_json()))
         pipeline = runs_pb2.PipelineJob(provenance=plan.provenance, human_detector_data=plan.fit_on)

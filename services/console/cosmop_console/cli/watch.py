@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 import time
+from collections.abc import Callable
 
+import grpc
 from cosmop_common.pb.cosmop.v1 import runs_pb2
 from cosmop_common.runs import ENDED
 from rich.console import Console
@@ -14,6 +17,7 @@ from rich.table import Table
 from cosmop_console.clients import Services
 
 _LINE_SECONDS = 10.0
+_AWAY_SECONDS = 120.0
 _MARKS = {
     runs_pb2.RUN_STATE_QUEUED: "…", runs_pb2.RUN_STATE_RUNNING: "▸", runs_pb2.RUN_STATE_SUCCEEDED: "✓",
     runs_pb2.RUN_STATE_FAILED: "✗", runs_pb2.RUN_STATE_CANCELLED: "-",
@@ -23,21 +27,27 @@ _BAR = 24
 
 async def watch(services: Services, run: str) -> runs_pb2.Run:
     """Shows a run until it ends; returns it. Any service's run, over the console."""
-    console = Console(stderr=False)
-    state = runs_pb2.Run()
-    if console.is_terminal:
-        with Live(console=console, refresh_per_second=4) as live:
+    console = Console()
+    if not console.is_terminal:
+        return await _until_ended(services, run, _Lines().show)
+    with Live(console=console, refresh_per_second=4) as live:
+        return await _until_ended(services, run, lambda state: live.update(_table(state)))
+
+
+async def _until_ended(services: Services, run: str, show: Callable[[runs_pb2.Run], None]) -> runs_pb2.Run:
+    """The run goes on without whoever watches; a console that is away for a moment is asked again."""
+    deadline = time.monotonic() + _AWAY_SECONDS
+    while True:
+        try:
             async for state in services.console.WatchRun(runs_pb2.WatchRunRequest(run=run)):
-                live.update(_table(state))
+                deadline = time.monotonic() + _AWAY_SECONDS
+                show(state)
                 if state.state in ENDED:
-                    break
-        return state
-    lines = _Lines()
-    async for state in services.console.WatchRun(runs_pb2.WatchRunRequest(run=run)):
-        lines.show(state)
-        if state.state in ENDED:
-            break
-    return state
+                    return state
+        except grpc.aio.AioRpcError as error:
+            if error.code() != grpc.StatusCode.UNAVAILABLE or time.monotonic() > deadline:
+                raise
+        await asyncio.sleep(1)
 
 
 class _Lines:

@@ -1,0 +1,141 @@
+"""Each worker is killed (SIGKILL) once in the middle of a run; the final facts are those of an undisturbed run.
+
+Equal but for times, ids and rounding. Only kept images are compared in what the human filter said: whether an image was
+screened before a better copy of it arrived is a matter of timing, and of no consequence.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+from pathlib import Path
+
+import pytest
+from cosmop_common.bus import Bus
+from cosmop_common.collection import Collection
+from cosmop_common.facts import Facts
+from cosmop_common.names import FACT_KINDS, fact_subject
+from cosmop_common.pb.cosmop.v1 import facts_pb2, runs_pb2
+from cosmop_console.cli.run import plan_drawings, run_on
+from cosmop_console.cli.target import Target
+from cosmop_local.supervisor import System
+from cosmop_local.world.collection import collection
+
+DRAWINGS = 200
+#: Serving processes are killed once images flow; job processes when they have worked for a moment.
+SERVING = ("scraper", "dedup", "human-detector", "gan-trainer", "fid-evaluator", "classifier", "console")
+JOBS = ("human-detector-job", "scraper-job", "gan-trainer-job", "fid-evaluator-job", "classifier-job", "console-job")
+_WORKED_SECONDS = 1.5
+_PAUSE_SECONDS = 4.0
+
+
+def small() -> Collection:
+    """The drawn world's settings, the generator and the classifiers cut to seconds."""
+    settings = collection()
+    gan = settings.gan.model_copy(update={"kimg": 0.2, "snapshots": 3, "samples": 24, "synthetic": 24, "max_seconds": 30.0})
+    return settings.model_copy(
+        update={
+            "gan": gan,
+            "evaluation": settings.evaluation.model_copy(update={"max_images": 48}),
+            "classifier": settings.classifier.model_copy(update={"max_seconds": 10.0}),
+        }
+    )
+
+
+async def kill_each(system: System) -> list[str]:
+    """Kills each process once; returns those it killed, in order."""
+    killed: list[str] = []
+    seen: dict[tuple[str, int], float] = {}
+    loop = asyncio.get_running_loop()
+    while len(killed) < len(SERVING) + len(JOBS):
+        await asyncio.sleep(0.2)
+        processes = system.status()["processes"]
+        for name in (*JOBS, *SERVING):
+            pid = processes.get(name, {}).get("pid")
+            if name in killed or not pid:
+                continue
+            since = seen.setdefault((name, pid), loop.time())
+            if loop.time() - since < _WORKED_SECONDS or (name in SERVING and "scraper-job" not in killed):
+                continue
+            os.kill(pid, signal.SIGKILL)
+            killed.append(name)
+            await asyncio.sleep(_PAUSE_SECONDS)
+            break
+    return killed
+
+
+async def facts_of(target: Target, name: str) -> dict[str, bytes]:
+    """Every last value of a collection by its subject, without times, runs and causes, scores rounded."""
+    bus = await Bus.connect(target.connection, "test")
+    kept, found = {}, {}
+    try:
+        for kind in FACT_KINDS.values():
+            async for stored in Facts(bus).replay(kind, name):
+                fact = stored.fact
+                for field in ("at", "run", "cause", "ulid"):
+                    if field in fact.DESCRIPTOR.fields_by_name:
+                        fact.ClearField(field)
+                if isinstance(fact, facts_pb2.Screened):
+                    fact.score = round(fact.score, 4)
+                if isinstance(fact, facts_pb2.Sighted | facts_pb2.Scraped):
+                    _without_ports(fact)
+                if isinstance(fact, facts_pb2.Deduplicated):
+                    kept[fact.image] = fact.kept == fact.image
+                # A sighting's subject ends in the hash of its URL, whose port differs from run to run.
+                key = f"sighted {fact.image} {fact.image_url}" if isinstance(fact, facts_pb2.Sighted) else fact_subject(fact)
+                if isinstance(fact, facts_pb2.Screened) and not kept.get(fact.image):
+                    continue
+                found[key] = fact.SerializeToString(deterministic=True)
+    finally:
+        await bus.close()
+    return found
+
+
+def _without_ports(fact: facts_pb2.Sighted | facts_pb2.Scraped) -> None:
+    for text in ("page_url", "image_url", "final_url"):
+        if text in fact.DESCRIPTOR.fields_by_name:
+            setattr(fact, text, _path(getattr(fact, text)))
+    if isinstance(fact, facts_pb2.Scraped):
+        for nested, _ in fact.ListFields():
+            if nested.message_type is not None and nested.message_type.name == "Sighted":
+                # Which of several sightings of the same bytes came first is a matter of timing.
+                fact.ClearField(nested.name)
+
+
+def _path(url: str) -> str:
+    return url.partition("://")[2].partition("/")[2].partition("#")[0]
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("faults")
+
+
+async def run_world(home: Path, *, kill: bool) -> tuple[dict[str, bytes], runs_pb2.Run, list[str]]:
+    plan = plan_drawings(home.parent / "world", DRAWINGS, small())
+    assert plan.folder is not None
+    async with System(home, environment={"COSMOP_ACK_WAIT": "6"}) as system:
+        target = Target.of(system.environment)
+        site = await system.show_site(plan.folder.path, plan.collection.scrape.keywords)
+        killer = asyncio.create_task(kill_each(system)) if kill else None
+        run = await run_on(target, plan, site)
+        killed: list[str] = []
+        if killer:
+            with contextlib.suppress(TimeoutError):
+                killed = await asyncio.wait_for(killer, 5)
+        return await facts_of(target, plan.collection.name), run, killed
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1500)
+async def test_the_facts_are_those_of_an_undisturbed_run(home: Path) -> None:
+    calm, calm_run, _ = await run_world(home / "calm", kill=False)
+    assert calm_run.state == runs_pb2.RUN_STATE_SUCCEEDED, calm_run.error
+    stormy, stormy_run, killed = await run_world(home / "stormy", kill=True)
+    assert stormy_run.state == runs_pb2.RUN_STATE_SUCCEEDED, stormy_run.error
+    assert sorted(killed) == sorted((*SERVING, *JOBS)), "every worker must have been killed once"
+    assert len(calm) > 5 * DRAWINGS
+    different = sorted(key for key in calm.keys() | stormy.keys() if calm.get(key) != stormy.get(key))
+    assert different == []
