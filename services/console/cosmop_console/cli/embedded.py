@@ -12,8 +12,6 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 from cosmop_common.errors import UnreachableError
-from cosmop_local.home import Home
-from cosmop_local.supervisor import System
 
 from cosmop_console.cli.watch import say
 
@@ -22,6 +20,9 @@ _DOWN_SECONDS = 60.0
 
 async def up(home: Path) -> None:
     """Runs the system until SIGINT or SIGTERM."""
+    # The embedded system is an option: a container of the console goes without it.
+    from cosmop_local.supervisor import System
+
     async with interruptible(), System(home, on_event=say) as system:
         state = system.status()
         say(f"console   {state['console']}")
@@ -33,6 +34,8 @@ async def up(home: Path) -> None:
 
 def down(home: Path) -> None:
     """Ends the system of a folder and waits until it is gone. Raises ``UnreachableError``."""
+    from cosmop_local.home import Home
+
     state = Home(home).read_state() if home.is_dir() else {}
     if not state:
         say(f"no system runs in {home}")
