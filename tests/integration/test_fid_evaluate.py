@@ -216,12 +216,13 @@ async def test_a_set_is_read_by_name_in_one_order(bus: Bus, store: Store) -> Non
     assert await found.read(found.names[3:5]) == [data for _, data in pairs[3:5]]
 
 
-async def test_the_job_process_scores_a_snapshot_by_itself(bus: Bus, store: Store, environment: dict[str, str]) -> None:
+@pytest.mark.parametrize("protocol", ["fid", "fd-efficientnet_lite0"])
+async def test_the_job_process_scores_a_snapshot_by_itself(bus: Bus, store: Store, environment: dict[str, str], protocol: str) -> None:
     runs = Runs(bus)
     await store_dataset(store, [picture(i) for i in range(6)])
     await store_snapshot(store, "gan-9", 1.0, [picture(100 + i, 16) for i in range(5)])
     job = snapshot_job("gan-9", 1.0)
-    job.evaluate.protocol = "fd-efficientnet_lite0"
+    job.evaluate.protocol = protocol
     await submit(bus, runs, "fid-evaluator", job)
     child = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "cosmop_fid_evaluator", "job", "--idle-seconds", "1", env=os.environ | environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE
@@ -229,7 +230,9 @@ async def test_the_job_process_scores_a_snapshot_by_itself(bus: Bus, store: Stor
     output, errors = await asyncio.wait_for(child.communicate(), 120)
     assert child.returncode == 0, (output + errors).decode()
     record = await EvaluationRecord.load(store, names.evaluation_key("gan-9", 1.0))
-    assert record.measures[0].name == "fd-efficientnet_lite0"
+    assert record.measures[0].name == protocol
+    assert record.measures[0].value > 0
+    assert record.protocol.startswith(f"{protocol};network=")
 
 
 def test_serving_needs_no_network_libraries() -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -15,6 +17,7 @@ from cosmop_fid_evaluator.networks import Extracted, Networks, extract, prepare
 from cosmop_fid_evaluator.protocol import find_protocol
 from cosmop_fid_evaluator.resize import interpolation, resize
 from cosmop_vision import inception
+from cosmop_vision.runtime import wants_cuda
 from cosmop_vision.settings import VisionSettings
 from cosmop_vision.weights import weights_file
 from PIL import Image
@@ -188,6 +191,14 @@ def test_a_network_is_loaded_once_per_process() -> None:
     assert networks.get(find_protocol("fd-efficientnet_lite0")) is first
     with ThreadPoolExecutor(1) as threads:
         assert extract(first, [png(picture(50, 40))], 0, threads).features.shape == (1, 1280)
+
+
+def test_on_a_cpu_the_network_needs_no_torch(settings: VisionSettings, fid_inception: inception.InceptionFeatures) -> None:
+    if wants_cuda(settings):
+        pytest.skip("on CUDA torch is the runtime")
+    lines = ["import sys", "from cosmop_fid_evaluator.networks import Networks", "from cosmop_fid_evaluator.protocol import find_protocol"]
+    code = "; ".join([*lines, "Networks().get(find_protocol('fid'))", "print('torch' in sys.modules)"])
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "False"
 
 
 def test_preparing_takes_the_centre_square() -> None:

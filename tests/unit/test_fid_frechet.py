@@ -160,6 +160,16 @@ def test_statistics_of_shards_merge_to_those_of_the_whole(cuts: list[int], offse
     np.testing.assert_allclose(merged.covariance, np.cov(x, rowvar=False), rtol=1e-8 if offset > 1 else 1e-12, atol=1e-8 if offset > 1 else 1e-13)
 
 
+def test_many_rows_are_taken_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    x, y = draw(17, 90, 8).astype(np.float32), draw(18, 70, 8, 0.4).astype(np.float32)
+    whole = frechet_with_influence(x, y)
+    monkeypatch.setattr("cosmop_fid_evaluator.frechet.BLOCK", 16)
+    monkeypatch.setattr("cosmop_fid_evaluator.moments.BLOCK", 16)
+    blocks = frechet_with_influence(x, y)
+    assert blocks.value == pytest.approx(whole.value, rel=1e-10)
+    np.testing.assert_allclose(blocks.first, whole.first, rtol=1e-7, atol=1e-9)
+
+
 def test_statistics_survive_a_file() -> None:
     whole = Moments.of(draw(14, 9, 4))
     again = Moments.loads(whole.dumps())

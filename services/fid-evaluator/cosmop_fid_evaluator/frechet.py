@@ -10,6 +10,7 @@ and small when there are fewer images than features, because centred features di
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 from scipy import linalg
 
 from cosmop_fid_evaluator.errors import TooFewImagesError
-from cosmop_fid_evaluator.moments import Features, Matrix, Moments
+from cosmop_fid_evaluator.moments import BLOCK, Features, Matrix, Moments
 
 
 @dataclass(frozen=True)
@@ -94,63 +95,74 @@ def frechet_with_influence(first: Features, second: Features) -> Distance:
     Args:
         first, second: shapes (n1, d) and (n2, d), at least two rows each.
     """
-    x, y = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
-    for features in (x, y):
+    for features in (first, second):
         _require_two(features)
-    shift = x.mean(axis=0) - y.mean(axis=0)
-    centred_x, centred_y = x - x.mean(axis=0), y - y.mean(axis=0)
-    if min(len(x), len(y)) > x.shape[1]:
-        cross, transported_x, transported_y = _transport_by_eigenproblems(centred_x, centred_y)
-    else:
-        cross, transported_x, transported_y = _transport_by_singular_values(centred_x, centred_y)
-    traces = (centred_x * centred_x).sum() / (len(x) - 1) + (centred_y * centred_y).sum() / (len(y) - 1)
-    value = max(0.0, float(shift @ shift + traces - 2 * cross))
-    return Distance(value, _influence(centred_x, transported_x, shift), _influence(centred_y, transported_y, -shift))
+    shift = first.mean(axis=0, dtype=np.float64) - second.mean(axis=0, dtype=np.float64)
+    transport = _transport_by_eigenproblems if min(len(first), len(second)) > first.shape[1] else _transport_by_singular_values
+    cross, transported_x, transported_y = transport(first, second)
+    squares_x, squares_y = _quadratic(first), _quadratic(second)
+    value = float(shift @ shift + squares_x.sum() / (len(first) - 1) + squares_y.sum() / (len(second) - 1) - 2 * cross)
+    linear_x = np.concatenate([2 * block @ shift for block in _centred(first)])
+    linear_y = np.concatenate([-2 * block @ shift for block in _centred(second)])
+    return Distance(max(0.0, value), _influence(linear_x, squares_x - transported_x), _influence(linear_y, squares_y - transported_y))
 
 
-def _influence(centred: Matrix, transported: Matrix, shift: Matrix) -> Matrix:
-    quadratic = (centred * centred).sum(axis=1) - transported
+def _influence(linear: Matrix, quadratic: Matrix) -> Matrix:
     # The unbiased covariance weighs each observation by n / (n - 1).
-    return np.asarray(2 * centred @ shift + (quadratic - quadratic.mean()) * len(centred) / (len(centred) - 1))
+    return np.asarray(linear + (quadratic - quadratic.mean()) * quadratic.size / (quadratic.size - 1))
 
 
-def _transport_by_singular_values(x: Matrix, y: Matrix) -> tuple[float, Matrix, Matrix]:
-    """Trace term, and c^T T c for each centred observation of either set, where one set has no more rows than features.
+def _transport_by_singular_values(x: Features, y: Features) -> tuple[float, Matrix, Matrix]:
+    """Trace term, and c^T T c for each centred observation c of either set, where one set has no more rows than features.
 
     With ``A B^T = U D V^T``, ``c_i^T T c_i`` is n - 1 times the i-th diagonal element of ``U D U^T`` where A is the centred
     features; where A is a square root R of the covariance, it is ``|D^(1/2) U^T R^-1 c|^2``.
     """
 
-    def side(centred: Matrix) -> tuple[Matrix, Matrix | None]:
-        if len(centred) <= centred.shape[1]:
-            return centred / np.sqrt(len(centred) - 1), None
-        values, vectors = _eigen(centred.T @ centred / (len(centred) - 1))
-        return (vectors * np.sqrt(values)) @ vectors.T, centred @ (vectors * _inverse(np.sqrt(values))) @ vectors.T
+    def side(features: Features) -> tuple[Matrix, Matrix | None]:
+        if len(features) <= features.shape[1]:
+            return factor(features), None
+        values, vectors = _eigen(Moments.of(features).covariance)
+        return (vectors * np.sqrt(values)) @ vectors.T, (vectors * _inverse(np.sqrt(values))) @ vectors.T
 
     (a, white_x), (b, white_y) = side(x), side(y)
     u, singular, vt = linalg.svd(a @ b.T, full_matrices=False)
 
-    def transported(vectors: Matrix, white: Matrix | None, n: int) -> Matrix:
-        projected = np.sqrt(n - 1) * vectors if white is None else white @ vectors
-        return np.asarray((projected * projected) @ singular)
+    def transported(features: Features, vectors: Matrix, white: Matrix | None) -> Matrix:
+        if white is None:
+            return np.asarray((len(features) - 1) * (vectors * vectors) @ singular)
+        return _quadratic(features, white @ vectors * np.sqrt(singular))
 
-    return float(singular.sum()), transported(u, white_x, len(x)), transported(vt.T, white_y, len(y))
+    return float(singular.sum()), transported(x, u, white_x), transported(y, vt.T, white_y)
 
 
-def _transport_by_eigenproblems(x: Matrix, y: Matrix) -> tuple[float, Matrix, Matrix]:
+def _transport_by_eigenproblems(x: Features, y: Features) -> tuple[float, Matrix, Matrix]:
     """The same where both covariances have full rank: two symmetric eigenproblems of size d.
 
     With R the root of S1 and ``R S2 R = W E W^T``: ``c^T T c = |E^(1/4) W^T R^-1 c|^2``, and the way back, whose map is T's
     inverse, ``|E^(-1/4) W^T R c|^2``.
     """
-    values, vectors = _eigen(x.T @ x / (len(x) - 1))
+    values, vectors = _eigen(Moments.of(x).covariance)
     root = (vectors * np.sqrt(values)) @ vectors.T
     inverse = (vectors * _inverse(np.sqrt(values))) @ vectors.T
-    product = root @ (y.T @ y / (len(y) - 1)) @ root
+    product = root @ Moments.of(y).covariance @ root
     energies, axes = _eigen((product + product.T) / 2)
     singular = np.sqrt(energies)
-    there, back = x @ (inverse @ axes), y @ (root @ axes)
-    return float(singular.sum()), (there * there) @ singular, (back * back) @ _inverse(singular)
+    there, back = inverse @ axes * np.sqrt(singular), root @ axes * np.sqrt(_inverse(singular))
+    return float(singular.sum()), _quadratic(x, there), _quadratic(y, back)
+
+
+def _quadratic(features: Features, projection: Matrix | None = None) -> Matrix:
+    """|P^T c|^2 of each centred row c; without a projection, |c|^2."""
+    projected = (block if projection is None else block @ projection for block in _centred(features))
+    return np.concatenate([(block * block).sum(axis=1) for block in projected])
+
+
+def _centred(features: Features) -> Iterator[Matrix]:
+    """The rows less their mean, a block at a time."""
+    mean = features.mean(axis=0, dtype=np.float64)
+    for start in range(0, len(features), BLOCK):
+        yield features[start : start + BLOCK] - mean
 
 
 def _eigen(symmetric: Matrix) -> tuple[NDArray[np.float64], Matrix]:

@@ -13,6 +13,9 @@ from cosmop_fid_evaluator.errors import TooFewImagesError
 Features = NDArray[np.float32] | NDArray[np.float64]
 Matrix = NDArray[np.float64]
 
+#: Rows that are float64 at one time: features are float32, and there may be 50,000 of 2,048.
+BLOCK = 4096
+
 
 @dataclass(frozen=True)
 class Moments:
@@ -37,6 +40,13 @@ class Moments:
         """Statistics of ``features``, shape (n, d), n >= 1."""
         if features.ndim != 2 or not len(features):  # noqa: PLR2004 - rows and columns
             raise TooFewImagesError(f"features of shape {features.shape} have no statistics: at least one row of them is needed")
+        merged = cls._of_block(features[:BLOCK])
+        for start in range(BLOCK, len(features), BLOCK):
+            merged = merged.merge(cls._of_block(features[start : start + BLOCK]))
+        return merged
+
+    @classmethod
+    def _of_block(cls, features: Features) -> Moments:
         x = np.asarray(features, dtype=np.float64)
         mean = x.mean(axis=0)
         centred = x - mean
