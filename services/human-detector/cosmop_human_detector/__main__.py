@@ -26,7 +26,11 @@ def default_model(settings: Settings) -> tuple[ModelCard, dict[str, bytes]]:
         return shipped()
     if backend == "onnx" and what:
         return onnx_version(Path(what), settings.human_detector_sha256, nanodet.THRESHOLD)
-    raise InvalidInputError(f"COSMOP_HUMAN_DETECTOR={settings.human_detector!r} is none of head, onnx:<path>")
+    if backend == "torchvision" and what:
+        from cosmop_human_detector.coco import coco_version
+
+        return coco_version(what)
+    raise InvalidInputError(f"COSMOP_HUMAN_DETECTOR={settings.human_detector!r} is none of head, onnx:<path>, torchvision:<name>")
 
 
 async def serve() -> None:

@@ -154,6 +154,10 @@ class Models:
             path.parent.mkdir(parents=True, exist_ok=True)
             await asyncio.to_thread(path.write_bytes, data)
             return await asyncio.to_thread(NanoDet, path, self._settings)
+        if backend == "torchvision":
+            from cosmop_human_detector.coco import CocoDetector
+
+            return await asyncio.to_thread(CocoDetector, card.network, self._settings)
         raise ModelFileError(f"{card.name}/{card.version} needs the backend {backend!r}, which this service does not know: update the service")
 
     async def _extractor(self, network: str) -> Extractor:

@@ -16,7 +16,8 @@ class Settings(ServiceSettings):
     batch_milliseconds: float = Field(default=20.0, ge=0)
     """How long the first image of a batch waits for others."""
     human_detector: str = "head"
-    """What screens where no model is active: ``head`` (the shipped one), or ``onnx:<path>`` (a NanoDet detector with COCO's classes)."""
+    """What screens where no model is active: ``head`` (the shipped one), ``onnx:<path>`` (a NanoDet detector with COCO's classes) or
+    ``torchvision:<name>`` (one of its COCO detectors, its weights fetched)."""
     human_detector_sha256: str = ""
     """The sha256 that the file of ``onnx:<path>`` must have; empty: it is not checked."""
     human_detector_network: str = "efficientnet_lite0"
