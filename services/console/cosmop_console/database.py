@@ -8,7 +8,7 @@ from pathlib import Path
 from cosmop_common.errors import CosmopError
 
 #: A file of another version is thrown away, and the read model is built anew from the facts.
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 _SCHEMA = """
 CREATE TABLE positions (            -- how far each stream has been applied
@@ -37,7 +37,7 @@ CREATE TABLE images (
     PRIMARY KEY (collection, image)
 ) WITHOUT ROWID;
 CREATE INDEX images_outcome ON images (collection, outcome, reason, sightings);
-CREATE INDEX images_kept ON images (collection, kept) WHERE kind IN ('same_hash', 'near');
+CREATE INDEX images_kept ON images (collection, kept, kind);
 
 CREATE TABLE sightings (
     collection TEXT NOT NULL, image TEXT NOT NULL, url_hash TEXT NOT NULL, at INTEGER NOT NULL,

@@ -150,8 +150,10 @@ def clusters(db: sqlite3.Connection, collection: str, number: int) -> tuple[list
 def cluster_of(db: sqlite3.Connection, collection: str, kept: str) -> list[sqlite3.Row]:
     """A kept image, then its copies, nearest first."""
     return db.execute(
-        """SELECT * FROM images WHERE collection = :c AND (image = :k OR (kept = :k AND kind IN ('same_hash', 'near')))
-           ORDER BY image != :k, distance, image LIMIT :n""",
+        """SELECT * FROM images WHERE collection = :c AND image = :k
+           UNION ALL
+           SELECT * FROM (SELECT * FROM images INDEXED BY images_kept WHERE collection = :c AND kept = :k AND kind IN ('same_hash', 'near')
+                          ORDER BY distance, image LIMIT :n)""",
         {"c": collection, "k": kept, "n": SHOWN_COPIES},
     ).fetchall()
 
@@ -173,7 +175,7 @@ def labels(db: sqlite3.Connection, collection: str, image: str) -> list[sqlite3.
     """What labellers say of an image now, on it or on a copy."""
     return db.execute(
         """SELECT * FROM labels WHERE collection = :c AND (label != '' OR unsure) AND (image = :i OR image IN (
-               SELECT image FROM images WHERE collection = :c AND kept = :i AND kind IN ('same_hash', 'near'))) ORDER BY at""",
+               SELECT image FROM images INDEXED BY images_kept WHERE collection = :c AND kept = :i AND kind IN ('same_hash', 'near'))) ORDER BY at""",
         {"c": collection, "i": image},
     ).fetchall()
 

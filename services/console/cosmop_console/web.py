@@ -25,6 +25,7 @@ from cosmop_console.web_security import protect
 from cosmop_console.worker import Follower
 
 _HERE = Path(__file__).parent
+_OUTCOMES = {"none": "nobody", "near": "near-duplicate", "unscreened": "not screened"}
 _STATUS = {
     grpc.StatusCode.INVALID_ARGUMENT: 400,
     grpc.StatusCode.NOT_FOUND: 404,
@@ -74,7 +75,7 @@ def mount(app: FastAPI, runtime: Runtime, follower: Follower, labels: Labels, db
 def _templates() -> Jinja2Templates:
     environment = Environment(loader=FileSystemLoader(_HERE / "templates"), autoescape=True, trim_blocks=True, lstrip_blocks=True)
     environment.filters |= {
-        "n": "{:,}".format, "percent": percent, "when": when, "ago": ago, "words": words, "link": safe_link, "span": duration,
+        "n": "{:,}".format, "percent": percent, "when": when, "ago": ago, "words": words, "outcome": outcome_words, "link": safe_link, "span": duration,
         "bytes": size_of, "state": state_name, "took": took,
     }  # fmt: skip
     environment.globals |= {"static": static_url}
@@ -128,6 +129,11 @@ def took(item: runs_pb2.Run | runs_pb2.Stage) -> str:
 def words(name: str) -> str:
     """``too_many_pixels`` -> ``too many pixels``."""
     return name.replace("_", " ").replace("-", " ")
+
+
+def outcome_words(name: str) -> str:
+    """An outcome, or a stage of the gallery, as a person would say it."""
+    return _OUTCOMES.get(name) or words(name)
 
 
 def size_of(count: int | None) -> str:
