@@ -32,6 +32,7 @@ F = TypeVar("F", bound=Fact)
 _WRONG_LAST_SEQUENCE = 10071
 _STORE_FULL = {10077, 10023, 10047}
 _ATTEMPTS = 20
+_REPLY_TOKENS = 9
 
 
 @dataclass(frozen=True)
@@ -163,12 +164,23 @@ class Facts:
                 return
             while True:
                 message = await subscription.next_msg(timeout=None)
-                metadata = message.metadata
-                yield Stored(message_class.FromString(message.data), metadata.sequence.stream)
-                if until is not None and (metadata.num_pending == 0 or metadata.sequence.stream >= until):
+                sequence, left = _place(message.reply)
+                yield Stored(message_class.FromString(message.data), sequence)
+                if until is not None and (left == 0 or sequence >= until):
                     return
         finally:
             await subscription.unsubscribe()
+
+
+def _place(reply: str) -> tuple[int, int]:
+    """Stream sequence of a message, and how many are left after it, from its reply subject (NATS ADR-15).
+
+    ``message.metadata`` says the same, at a third of the time that reading a fact takes.
+    """
+    tokens = reply.split(".")
+    # $JS.ACK[.<domain>.<account>].<stream>.<consumer>.<delivered>.<stream seq>.<consumer seq>.<time>.<pending>[.<random>]
+    first = 2 if len(tokens) == _REPLY_TOKENS else 4
+    return int(tokens[first + 3]), int(tokens[first + 6])
 
 
 def _order(fact: Fact) -> int:

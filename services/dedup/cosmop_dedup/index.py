@@ -21,16 +21,26 @@ from cosmop_dedup.search import HashSearch
 _UNDECIDED = -1
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Member:
-    """An image as the index knows it."""
+    """An image as the index knows it. Made by ``Member.of``; there may be millions."""
 
     image: str
-    #: Its own hash first; then, where flips and rotations count, those of its turned pictures.
-    hashes: tuple[int, ...]
+    #: Eight hashes of 64 bits, in the machine's byte order.
+    packed: bytes
     pixels: int
     #: Bytes.
     size: int
+
+    @classmethod
+    def of(cls, image: str, hashes: Sequence[int], pixels: int, size: int) -> Member:
+        """``hashes``: its own first, then those of its seven turned pictures (``phash.SYMMETRIES``)."""
+        return cls(image, np.array(hashes, np.uint64).tobytes(), pixels, size)
+
+    @property
+    def hashes(self) -> NDArray[np.uint64]:
+        """All eight, its own first: shape (8,)."""
+        return np.frombuffer(self.packed, np.uint64)
 
     @property
     def rank(self) -> tuple[int, int, str]:
@@ -123,11 +133,11 @@ class CollectionIndex:
         self._members[row] = None
         return self._settle(worse) - {image}
 
-    def near(self, hashes: Sequence[int], distance: int, k: int) -> list[tuple[str, int]]:
+    def near(self, hashes: NDArray[np.uint64], distance: int, k: int) -> list[tuple[str, int]]:
         """The ``k`` nearest images within ``distance``, nearest first, equally near ones by rank.
 
         Args:
-            hashes: the picture's own hash; its turned ones after it where they shall count as well.
+            hashes: the picture's own hash; its turned ones after it where they shall count as well. Shape (1,) or (8,).
         """
         found = [(bits, member.rank, member.image) for row, bits in self._within(hashes, distance) if (member := self._members[row])]
         return [(image, bits) for bits, _, image in heapq.nsmallest(k, found)]
@@ -183,12 +193,13 @@ class CollectionIndex:
         member = self._alive(row)
         return [(other, bits) for other, bits in self._within(member.hashes[: self._variants], self.distance) if other != row and self._members[other]]
 
-    def _within(self, hashes: Sequence[int], distance: int) -> list[tuple[int, int]]:
-        hits = self._search.within(np.array([hashes], np.uint64), distance)
+    def _within(self, hashes: NDArray[np.uint64], distance: int) -> list[tuple[int, int]]:
+        hits = self._search.within(hashes[None, :], distance)
         return list(zip(hits.row.tolist(), hits.distance.tolist(), strict=True))
 
     def _stack(self, members: Sequence[Member]) -> NDArray[np.uint64]:
-        return np.array([m.hashes[: self._variants] for m in members], np.uint64).reshape(len(members), self._variants)
+        hashes = np.frombuffer(b"".join(m.packed for m in members), np.uint64)
+        return hashes.reshape(len(members), len(SYMMETRIES))[:, : self._variants]
 
     def _alive(self, row: int) -> Member:
         member = self._members[row]

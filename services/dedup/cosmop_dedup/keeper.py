@@ -46,12 +46,10 @@ class Keeper:
         self._lock = asyncio.Lock()
 
     async def rebuild(self) -> int:
-        """Reads all ``hashed`` facts, decides, and notes where what was said differs; returns the number of images."""
-        hashed, said = await asyncio.gather(self._read_hashed(), self._read_said())
+        """Reads all ``hashed`` facts and decides; returns the number of images. ``catch_up`` belongs after it."""
+        hashed = await self._read_hashed()
         for name, group in hashed.items():
-            rule = await self._rule(name)
-            self._states[name] = state = await asyncio.to_thread(CollectionState, rule, group)
-            self._note(name, (f.image for f in state.facts(name) if said.get((name, f.image)) != _words(f)))
+            self._states[name] = await asyncio.to_thread(CollectionState, await self._rule(name), group)
         return sum(map(len, hashed.values()))
 
     async def hashed(self, fact: facts_pb2.Hashed, sequence: int) -> None:
@@ -88,8 +86,11 @@ class Keeper:
             await self.rule_changed(await changes.get())
 
     async def catch_up(self) -> None:
-        """Publishes what a predecessor left unsaid."""
+        """Compares what is decided with what was said, and says what a predecessor left unsaid. Arrivals need not wait for it."""
+        said = await self._read_said()
         async with self._lock:
+            for name, state in self._states.items():
+                self._note(name, (f.image for f in state.facts(name) if said.get((name, f.image)) != _words(f)))
             await self._publish()
 
     def state(self, collection: str) -> CollectionState:

@@ -7,9 +7,11 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 from cosmop_common.errors import InvalidInputError, NotFoundError, NotReadyError, RefusedImageError
 from cosmop_common.pb.cosmop.v1 import dedup_pb2, dedup_pb2_grpc, facts_pb2
 from cosmop_common.store import Store
+from numpy.typing import NDArray
 
 from cosmop_dedup.hashing import hash_by, hash_image
 from cosmop_dedup.keeper import Keeper
@@ -45,7 +47,7 @@ class DedupServicer(dedup_pb2_grpc.DedupServicer):
         state = self._index().state(request.collection)
         index = state.indexes().get(ALGORITHM)
         member = index.member(request.id) if index and request.WhichOneof("image") == "id" else None
-        hashes: Sequence[int] = member.hashes if member else await self._hashes(request)
+        hashes = member.hashes if member else await self._hashes(request)
         k = request.k or _DEFAULT_K
         found = index.near(hashes if request.flips else hashes[:1], request.distance, k + 1) if index else []
         others = [(image, bits) for image, bits in found if image != request.id][:k]
@@ -85,13 +87,13 @@ class DedupServicer(dedup_pb2_grpc.DedupServicer):
             raise NotReadyError("this process only hashes: ask the one that has the role 'index' in COSMOP_DEDUP_ROLES")
         return self._keeper
 
-    async def _hashes(self, request: dedup_pb2.FindSimilarRequest) -> Sequence[int]:
+    async def _hashes(self, request: dedup_pb2.FindSimilarRequest) -> NDArray[np.uint64]:
         hashed = await asyncio.to_thread(hash_image, await self._bytes(request))
         if hashed.flat:
             raise RefusedImageError(
                 facts_pb2.REFUSAL_REASON_FLAT, "blank or flat pictures all look alike to a perceptual hash: nothing can be compared with one"
             )
-        return hashed.symmetric
+        return np.array(hashed.symmetric, np.uint64)
 
     async def _bytes(self, request: dedup_pb2.HashRequest | dedup_pb2.FindSimilarRequest) -> bytes:
         which = request.WhichOneof("image")

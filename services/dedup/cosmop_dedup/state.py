@@ -141,4 +141,4 @@ class CollectionState:
 def member_of(fact: facts_pb2.Hashed) -> Member:
     """An image as the index knows it. A fact without turned hashes stands for its own seven times over."""
     turned = tuple(fact.turned) or (fact.phash,) * 7
-    return Member(fact.image, (fact.phash, *turned), fact.width * fact.height, fact.size)
+    return Member.of(fact.image, (fact.phash, *turned), fact.width * fact.height, fact.size)
