@@ -58,7 +58,9 @@ lint: setup ## ruff, mypy, import-linter, buf
 	$(BIN)/mypy $(PROJECTS)
 	$(BIN)/lint-imports
 	$(BIN)/buf lint proto
+	$(BIN)/buf breaking proto --against '.git#ref=HEAD,subdir=proto'
 	$(BIN)/python tools/generate_protos.py --check
+	$(BIN)/python tools/document_collections.py --check
 
 .PHONY: bench
 bench: setup ## a benchmark: make bench NAME=dedup_hash

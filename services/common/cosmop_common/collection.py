@@ -19,7 +19,7 @@ class CollectionError(InvalidInputError):
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
 
 class ScrapeSettings(_Section):
@@ -28,6 +28,7 @@ class ScrapeSettings(_Section):
     source: str = "wikimedia"
     """google, x, openverse, wikimedia, urls, folder, web."""
     keywords: tuple[str, ...] = ()
+    """What is searched for: one search each."""
     options: dict[str, str] = {}
     """Settings of the source, as the scraper's README names them."""
     max_images: int = Field(default=0, ge=0)
@@ -35,12 +36,15 @@ class ScrapeSettings(_Section):
     max_bytes: int = Field(default=30 << 20, gt=0)
     """Largest image in bytes."""
     max_pixels: int = Field(default=100_000_000, gt=0)
+    """Largest image in pixels, counted before it is decoded."""
     min_side: int = Field(default=64, ge=1)
     """Shortest side in pixels."""
     max_aspect: float = Field(default=8.0, ge=1)
+    """Longest side over shortest."""
     formats: tuple[Literal["jpeg", "png", "webp", "gif", "bmp", "tiff", "avif"], ...] = (
         "jpeg", "png", "webp", "gif", "bmp", "tiff", "avif",
     )  # fmt: skip
+    """Image formats that are taken."""
     respect_robots: bool = True
     """robots.txt, X-Robots-Tag and page-level noai/noimageai. False is noted in every sighting."""
     allow_private_addresses: bool = False
@@ -48,6 +52,7 @@ class ScrapeSettings(_Section):
     requests_per_second: float = Field(default=2.0, gt=0)
     """Rate towards one host."""
     connections_per_host: int = Field(default=4, ge=1)
+    """Downloads from one host at once."""
 
 
 class DedupSettings(_Section):
@@ -70,7 +75,9 @@ class DatasetSettings(_Section):
     """How labelled images are split."""
 
     test_share: float = Field(default=0.2, gt=0, lt=1)
+    """Share of the near-duplicate groups that are only measured on."""
     val_share: float = Field(default=0.1, ge=0, lt=1)
+    """Share that thresholds and calibration are chosen on."""
     group_distance: int = Field(default=10, ge=0, le=32)
     """Images within this distance are never parted between splits."""
 
@@ -87,19 +94,25 @@ class GanSettings(_Section):
     label: str = ""
     """The class to learn; empty: the positive class."""
     resolution: Literal[16, 32, 64, 128, 256, 512, 1024] = 256
+    """Side of the images in pixels."""
     preset: Literal["tiny", "auto", "stylegan2", "paper256", "paper512", "paper1024", "cifar"] = "auto"
+    """Networks and constants, as the gan-trainer's README lists them."""
     kimg: float = Field(default=10_000, gt=0)
     """Thousands of real images to show."""
     snapshots: int = Field(default=50, ge=1)
+    """Evenly spaced; each is evaluated, and the best is the run's result."""
     samples: int = Field(default=10_000, ge=16)
     """Samples stored with each snapshot, for its evaluation."""
     synthetic: int = Field(default=2276, ge=0)
     """Synthetic images to make with the best snapshot."""
     truncation: float = Field(default=1.0, gt=0, le=1)
+    """psi: 1 is none; smaller trades variety for quality."""
     max_seconds: float = Field(default=0, ge=0)
     """Wall-clock budget; 0 is none."""
     seed: int = 0
+    """Of all that is random."""
     options: dict[str, str] = {}
+    """Further settings, as the service\'s README names them."""
 
 
 class EvaluationSettings(_Section):
@@ -108,6 +121,7 @@ class EvaluationSettings(_Section):
     protocol: str = "fid"
     """fid, fd-efficientnet_lite0."""
     measures: tuple[str, ...] = ("kid", "prdc")
+    """Companions: kid, prdc, copies."""
     max_images: int = Field(default=0, ge=0)
     """At most so many images of each set; 0: all."""
 
@@ -116,16 +130,22 @@ class ClassifierSettings(_Section):
     """The two classifiers."""
 
     network: str = "resnet50"
+    """A network of cosmop_vision, by name."""
     max_seconds: float = Field(default=0, ge=0)
+    """Wall-clock budget; 0 is none."""
     seed: int = 0
+    """Of all that is random."""
     options: dict[str, str] = {}
+    """Further settings, as the service\'s README names them."""
 
 
 class Collection(_Section):
     """One dataset project. Raises ``CollectionError`` from ``parse`` and ``load``."""
 
     name: str
+    """A slug: lower-case letters, digits, dashes."""
     title: str = ""
+    """What people read."""
     concept: str = ""
     """One sentence: what a positive image shows."""
     criteria: tuple[str, ...] = ()
