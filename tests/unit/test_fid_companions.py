@@ -117,7 +117,7 @@ def test_the_sheet_shows_pairs_side_by_side() -> None:
     from PIL import Image
 
     sheet = Image.open(io.BytesIO(copies_sheet([(png("red"), png("blue"))] * 5)))
-    assert sheet.size == (4 * 264 - 8, 2 * 136 - 8)
+    assert sheet.size == (4 * 288 - 32, 2 * 160 - 32)
     assert sheet.getpixel((64, 64)) == (255, 0, 0)
     assert sheet.getpixel((192, 64)) == (0, 0, 255)
 

@@ -12,7 +12,7 @@ from PIL import Image, ImageOps
 
 from cosmop_fid_evaluator.neighbours import Copies
 
-_TILE, _GAP, _COLUMNS = 128, 8, 4
+_TILE, _GAP, _COLUMNS = 128, 32, 4
 
 
 @dataclass(frozen=True)
