@@ -13,13 +13,13 @@ import pytest
 from cosmop_common.collection import ScrapeSettings
 from cosmop_scraper.api import ApiAnswerError
 from cosmop_scraper.candidate import Candidate, SourceContext
-from cosmop_scraper.errors import FetchError
+from cosmop_scraper.errors import FetchError, RateLimitedError
 from cosmop_scraper.fetch import Fetcher
 from cosmop_scraper.politeness import Politeness
 from cosmop_scraper.settings import Settings
 from cosmop_scraper.sources import SOURCES
 from cosmop_scraper.sources import wikimedia as wikimedia_source
-from cosmop_scraper.sources.x import AccessDeniedError, BadQueryError, PaymentRequiredError, RateLimitedError, SpendingCapError
+from cosmop_scraper.sources.x import AccessDeniedError, BadQueryError, PaymentRequiredError, SpendingCapError
 from scraper_servers import Request, serving
 
 RECORDED = Path(__file__).resolve().parents[3] / "shared" / "fixtures" / "wikimedia_commons"

@@ -44,6 +44,12 @@ class BrowserError(CosmopError):
     grpc_code = grpc.StatusCode.UNAVAILABLE
 
 
+class RateLimitedError(CosmopError):
+    """An API has no requests left for us, and the wait is longer than a job waits."""
+
+    grpc_code = grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
 class FetchError(UnreachableError):
     """One URL could not be fetched. ``why`` is the word that counts and logs use."""
 

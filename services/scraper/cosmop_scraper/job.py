@@ -23,11 +23,12 @@ from cosmop_scraper.download import Download, Downloader
 from cosmop_scraper.errors import FetchError, NothingFoundError, UnsupportedUrlError
 from cosmop_scraper.fetch import Fetcher, parse_url
 from cosmop_scraper.options import Plan, plan
+from cosmop_scraper.peers import Peers
 from cosmop_scraper.politeness import Politeness
 from cosmop_scraper.pressure import Memory, Pressure
 from cosmop_scraper.queries import Queries
 from cosmop_scraper.record import Outcome, Recorder
-from cosmop_scraper.seen import Seen
+from cosmop_scraper.seen import Seen, url_digest
 from cosmop_scraper.settings import Settings
 from cosmop_scraper.tally import Tally
 
@@ -57,10 +58,16 @@ async def _scrape(runtime: Runtime, settings: Settings, run: RunHandle, what: Pl
         return key
 
     scrape = what.scrape
-    politeness = Politeness(scrape.requests_per_second, scrape.connections_per_host)
     earlier = run.find_stage(STAGE)
     with run.stage(STAGE, total=what.images, unit="images") as stage:
         async with contextlib.AsyncExitStack() as stack:
+            seen = Seen()
+            # Listening comes before reading, so that what others claim meanwhile is not missed.
+            peers = await Peers.join(runtime.bus, run.job.collection, seen.hear)
+            stack.push_async_callback(peers.leave)
+            await seen.rebuild(runtime.facts, run.job.collection, respect_robots=scrape.respect_robots)
+            stack.push_async_callback(seen.stop)
+            politeness = Politeness(scrape.requests_per_second, scrape.connections_per_host, peers)
             fetcher = Fetcher(settings, politeness, respect_robots=scrape.respect_robots, allow_private=scrape.allow_private_addresses)
             stack.push_async_callback(fetcher.close)
             results = dict(earlier.result) if earlier else {}
@@ -70,8 +77,6 @@ async def _scrape(runtime: Runtime, settings: Settings, run: RunHandle, what: Pl
 
             source = what.source(SourceContext(settings, scrape, what.options, fetcher, keep, what.images, results, remember))
             stack.push_async_callback(source.close)
-            seen = await Seen.rebuild(runtime.facts, run.job.collection, respect_robots=scrape.respect_robots)
-            stack.push_async_callback(seen.stop)
             pressure = Pressure(runtime.bus, settings.high_water)
             watcher = asyncio.create_task(pressure.watch())
             stack.callback(watcher.cancel)
@@ -85,6 +90,7 @@ async def _scrape(runtime: Runtime, settings: Settings, run: RunHandle, what: Pl
                 downloader,
                 Recorder(runtime.facts, runtime.store, seen, collection=run.job.collection, run=run.id, source=source.name),
                 seen,
+                peers,
                 pressure,
                 Memory(settings.memory_bytes),
                 Tally(dict(earlier.counts) if earlier else None),
@@ -105,6 +111,7 @@ class Scrape:
     downloader: Downloader
     recorder: Recorder
     seen: Seen
+    peers: Peers
     pressure: Pressure
     memory: Memory
     tally: Tally
@@ -200,6 +207,10 @@ class Scrape:
         """A download from start to fact; what fails is counted, and a store that is away ends the job."""
         new, size = False, 0
         try:
+            if not await self.peers.claim(url_digest(candidate.image_url)):
+                self.tally.add(host, known=1)
+                self.queries.settle(query)
+                return
             download = await self.downloader.download(candidate)
             size = len(download.body)
             outcome, reason = await self._record(download)

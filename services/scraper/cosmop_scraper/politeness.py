@@ -7,11 +7,35 @@ import contextlib
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
+from typing import Protocol
 
 #: How far the pace may run ahead to make up for late timers, in seconds.
 _SLACK = 0.02
 _FIRST_BACKOFF = 1.0
 _LONGEST_BACKOFF = 120.0
+
+
+class Company(Protocol):
+    """Other scrapers that ask the same hosts (``peers``)."""
+
+    def sharing(self, host: str) -> int:
+        """How many scrapers are busy with a host, this one included."""
+        ...
+
+    async def arrive(self, host: str) -> None:
+        """Called before each request to a host."""
+        ...
+
+
+class Alone:
+    """No company: a scraper that has its hosts to itself."""
+
+    def sharing(self, host: str) -> int:  # noqa: ARG002 - the interface of all company
+        """One."""
+        return 1
+
+    async def arrive(self, host: str) -> None:
+        """Nobody needs to know."""
 
 
 @dataclass
@@ -27,14 +51,16 @@ class _Host:
 
 
 class Politeness:
-    """Per-host pace and concurrency of one process.
+    """Per-host pace and concurrency of one scraper.
 
     Args:
         rate: requests per second towards one host.
         connections: requests in flight towards one host.
+        company: other scrapers, with whom the rate of each host is shared.
     """
 
-    def __init__(self, rate: float, connections: int) -> None:
+    def __init__(self, rate: float, connections: int, company: Company | None = None) -> None:
+        self._company = company or Alone()
         self._interval = 1.0 / rate
         self._connections = connections
         self._hosts: dict[str, _Host] = {}
@@ -44,7 +70,8 @@ class Politeness:
         """Waits for the host's turn; holds one of its connections inside."""
         state = self._state(host)
         async with state.slots:
-            await self._turn(state)
+            await self._company.arrive(host)
+            await self._turn(host, state)
             yield
 
     def crawl_delay(self, host: str, seconds: float) -> None:
@@ -67,11 +94,11 @@ class Politeness:
         state.strikes = 0
         state.slowness = max(1.0, state.slowness * 0.9)
 
-    async def _turn(self, state: _Host) -> None:
+    async def _turn(self, host: str, state: _Host) -> None:
         # A turn is taken only once it has come, so that a complaint of meanwhile holds back those who wait, too.
         while (wait := state.next_at - time.monotonic()) > 0:  # noqa: ASYNC110 - a time is waited for, not an event
             await asyncio.sleep(wait)
-        state.next_at = max(state.next_at, time.monotonic() - _SLACK) + state.interval * state.slowness
+        state.next_at = max(state.next_at, time.monotonic() - _SLACK) + state.interval * state.slowness * self._company.sharing(host)
 
     def _state(self, host: str) -> _Host:
         if host not in self._hosts:

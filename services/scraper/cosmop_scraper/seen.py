@@ -18,46 +18,52 @@ from cosmop_common.pb.cosmop.v1 import facts_pb2
 log = logging.getLogger(__name__)
 
 
+def url_digest(url: str) -> bytes:
+    """64 bits of a URL's sha256: the same that end the subject of its sighting."""
+    return hashlib.sha256(url.encode()).digest()[:8]
+
+
 class Seen:
-    """URLs and erased images of one collection. Make it with ``Seen.rebuild``; ``stop`` it."""
+    """URLs and erased images of one collection. Empty until ``rebuild``; ``stop`` it."""
 
     def __init__(self) -> None:
         self._urls: set[bytes] = set()
         self._erased: set[str] = set()
         self._task: asyncio.Task[None] | None = None
 
-    @classmethod
-    async def rebuild(cls, facts: Facts, collection: str, *, respect_robots: bool) -> Seen:
+    async def rebuild(self, facts: Facts, collection: str, *, respect_robots: bool) -> None:
         """Reads all sightings, heals what a dead scraper left half said, and follows erasures from here on.
 
         Args:
             respect_robots: False lets URLs through again that were refused by a rule now overridden.
         """
-        seen = cls()
         sighted: set[str] = set()
         async for sighting in facts.replay(facts_pb2.Sighted, collection):
             sighted.add(sighting.fact.image)
             if respect_robots or sighting.fact.robots != facts_pb2.ROBOTS_DECISION_FORBIDDEN:
-                seen.add(sighting.fact.image_url)
+                self.add(sighting.fact.image_url)
         async for scraped in facts.replay(facts_pb2.Scraped, collection):
             if scraped.fact.image not in sighted and scraped.fact.HasField("sighting"):
                 log.info("a sighting that a dead scraper left unsaid is published", extra={"image": scraped.fact.image})
                 await facts.create(scraped.fact.sighting)
-                seen.add(scraped.fact.sighting.image_url)
+                self.add(scraped.fact.sighting.image_url)
         last = 0
         async for erasure in facts.replay(facts_pb2.Erased, collection):
-            seen._erased.add(erasure.fact.image)
+            self._erased.add(erasure.fact.image)
             last = erasure.sequence
-        seen._task = asyncio.create_task(seen._follow(facts, collection, last))
-        return seen
+        self._task = asyncio.create_task(self._follow(facts, collection, last))
 
     def add(self, url: str) -> bool:
         """Notes a URL; returns whether it is new."""
-        digest = hashlib.sha256(url.encode()).digest()[:8]
+        digest = url_digest(url)
         if digest in self._urls:
             return False
         self._urls.add(digest)
         return True
+
+    def hear(self, digest: bytes) -> None:
+        """Another scraper has a URL, by its digest."""
+        self._urls.add(digest)
 
     def is_erased(self, image: str) -> bool:
         """Whether somebody asked that this image be kept and used no more."""

@@ -12,11 +12,10 @@ import time
 from collections.abc import AsyncGenerator, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
-import grpc
 from cosmop_common.errors import CosmopError, InvalidInputError, NotReadyError
 
 from cosmop_scraper.candidate import Candidate, SourceContext
-from cosmop_scraper.errors import FetchError, FetchTimeoutError
+from cosmop_scraper.errors import FetchError, FetchTimeoutError, RateLimitedError
 from cosmop_scraper.settings import Settings
 
 if TYPE_CHECKING:
@@ -52,12 +51,6 @@ class AccessDeniedError(NotReadyError):
 
 class BadQueryError(InvalidInputError):
     """The API does not understand the query (400), or it is too long."""
-
-
-class RateLimitedError(CosmopError):
-    """The app's requests of this quarter of an hour are used up, and the wait is too long (429)."""
-
-    grpc_code = grpc.StatusCode.RESOURCE_EXHAUSTED
 
 
 class XSource:
