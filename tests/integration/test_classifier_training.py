@@ -5,8 +5,12 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+import numpy as np
 import pytest
 from classifier_world import drawing, drawn_dataset, serving
+from cosmop_classifier.binary import LinearFit
+from cosmop_classifier.heads import LinearHead
+from cosmop_classifier.training import Workbench
 from cosmop_classifier.worker import train_classifier
 from cosmop_common.bus import Bus
 from cosmop_common.jobs import run_jobs, submit
@@ -21,9 +25,9 @@ from cosmop_common.store import Store
 NETWORK = "efficientnet_lite0"
 
 
-async def train(bus: Bus, store: Store, settings: ConnectionSettings, dataset: str, kind: str, run: str, **options: str) -> runs_pb2.Run:
+async def train(bus: Bus, store: Store, settings: ConnectionSettings, dataset: str, kind: str, run: str, seconds: float = 0, **options: str) -> runs_pb2.Run:
     job = runs_pb2.Job(run=run, collection=dataset.partition("/")[0])
-    job.train_classifier.CopyFrom(runs_pb2.TrainClassifierJob(dataset=dataset, kind=kind, network=NETWORK, max_seconds=20, options=options))
+    job.train_classifier.CopyFrom(runs_pb2.TrainClassifierJob(dataset=dataset, kind=kind, network=NETWORK, max_seconds=seconds, options=options))
     await submit(bus, Runs(bus), "classifier", job)
     handlers = {"train_classifier": train_classifier(store, ActiveModels(bus))}
     await asyncio.wait_for(run_jobs(bus, "classifier", handlers, settings=settings, stopping=asyncio.Event(), idle_seconds=0.5), 120)
@@ -89,6 +93,22 @@ async def test_features_survive_the_job_that_made_them(bus: Bus, store: Store, s
     assert other.state == runs_pb2.RUN_STATE_SUCCEEDED, other.error
 
 
+async def test_a_spent_budget_ends_with_fewer_copies_and_says_so(bus: Bus, store: Store, settings: ConnectionSettings, monkeypatch: pytest.MonkeyPatch) -> None:
+    dataset = await drawn_dataset(store, "slow", {"train": (6, 6), "val": (2, 2), "test": (2, 2)})
+    copies: list[int] = []
+
+    def past(bench: Workbench, share: float) -> bool:
+        copies.append(0)
+        return len(copies) > 1
+
+    monkeypatch.setattr(Workbench, "past", past)
+    run = await train(bus, store, settings, dataset, "binary", "slow-1", copies="5", epochs="0")
+    assert run.state == runs_pb2.RUN_STATE_SUCCEEDED, run.error
+    card = await ModelCard.load(store, model_key(*run.result["model"].split("/"), "card.json"))
+    assert card.details["copies"] == 1
+    assert any("1 of 5 augmented copies" in w for w in card.details["warnings"])
+
+
 @pytest.mark.parametrize(
     ("sizes", "kind", "options", "message"),
     [
@@ -113,22 +133,26 @@ async def test_an_unknown_dataset_version_fails_at_once(bus: Bus, store: Store, 
     assert "datasets/nobody/v1" in run.error
 
 
-async def test_fine_tuning_is_registered_with_its_own_network(bus: Bus, store: Store, settings: ConnectionSettings, tmp_path: Path) -> None:
+async def test_fine_tuning_is_registered_with_its_own_network(
+    bus: Bus, store: Store, settings: ConnectionSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def knows_nothing(pooled: np.ndarray, *_: object, **__: object) -> LinearFit:
+        return LinearFit(LinearHead(np.zeros(pooled.shape[1], np.float32), 0.0), 1.0, {}, None)
+
+    monkeypatch.setattr("cosmop_classifier.train_binary.fit_linear", knows_nothing)
     dataset = await drawn_dataset(store, "tuned", {"train": (8, 8), "val": (4, 4), "test": (3, 3)})
-    run = await train(bus, store, settings, dataset, "binary", "tuned-1", copies="0", epochs="2")
+    run = await train(bus, store, settings, dataset, "binary", "tuned-1", copies="0", epochs="1")
     assert run.state == runs_pb2.RUN_STATE_SUCCEEDED, run.error
     name, version = run.result["model"].split("/")
     card = await ModelCard.load(store, model_key(name, version, "card.json"))
     predictions = await PredictionsRecord.load(store, model_key(name, version, "predictions.json"))
-    losses = card.details["validation_losses"]
-    assert len(losses) >= 2
-    assert card.details["epochs"] == losses.index(min(losses))
-    assert (card.method == "fine-tuned network") == (card.details["epochs"] > 0)
+    before, after = card.details["validation_losses"]
+    assert after < before
+    assert (card.method, card.details["epochs"]) == ("fine-tuned network", 1)
     assert not [key async for key in store.list("runs/tuned-1/")], "the checkpoint is gone when the model stands"
     async with serving(bus, store, tmp_path) as served:
-        for prediction in predictions.predictions[:3]:
-            answer = await served.classifier.Classify(classifier_pb2.ClassifyRequest(id=prediction.image, collection="tuned"))
-            assert answer.probability == pytest.approx(prediction.score, abs=1e-4)
+        answers = [await served.classifier.Classify(classifier_pb2.ClassifyRequest(id=p.image, collection="tuned")) for p in predictions.predictions[:3]]
+    assert [a.probability for a in answers] == pytest.approx([p.score for p in predictions.predictions[:3]], abs=1e-4)
 
 
 async def test_twenty_images_without_a_validation_split_work(bus: Bus, store: Store, settings: ConnectionSettings) -> None:

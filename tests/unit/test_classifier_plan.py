@@ -32,6 +32,7 @@ def test_the_default_is_the_paper() -> None:
         ({"options": {"method": "forest"}}, "expected one of knn, mahalanobis, svm"),
         ({"options": {"goal": "best"}}, "goal 'best'"),
         ({"options": {"real": "no"}}, "needs synthetic images"),
+        ({"synthetic": "run-1"}, "synthetic 'run-1': expected an image set"),
     ],
 )
 def test_what_is_wrong_is_said(fields, message) -> None:

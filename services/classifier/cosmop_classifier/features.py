@@ -59,29 +59,25 @@ def stored(store: Store, image: str) -> Item:
     return Item(image, read)
 
 
-async def pooled_views(store: Store, dataset: str, eye: Eye, items: Sequence[Item], *, copies: int, seed: int, done: Callable[[int], None]) -> list[Array]:
-    """Pooled features of images as they are, and of their augmented copies: 1 + copies arrays of shape (n, c).
+async def pooled_features(store: Store, dataset: str, eye: Eye, items: Sequence[Item], *, copy: int, seed: int, done: Callable[[int], None]) -> Array:
+    """Pooled features of images, (n, c).
 
     Args:
+        copy: 0: the images as they are; above: their augmented copy of this number.
         done: told how many images are through, after each chunk; may raise to stop.
     """
-    parts: list[list[Array]] = [[] for _ in range(1 + copies)]
+    parts = [np.zeros((0, eye.network.features), np.float32)]
     for start in range(0, len(items), CHUNK):
         chunk = items[start : start + CHUNK]
-        keys = [_key(dataset, eye, chunk, view, seed) for view in range(1 + copies)]
-        found = await asyncio.gather(*(_cached(store, key) for key in keys))
-        missing = [view for view, features in enumerate(found) if features is None]
-        if missing:
+        key = _key(dataset, eye, chunk, copy, seed)
+        pooled = await _cached(store, key)
+        if pooled is None:
             data = await read_all(chunk)
-            fresh = await asyncio.to_thread(_look, eye, data, [i.image for i in chunk], missing, seed)
-            await asyncio.gather(*(store.put(keys[view], save({"pooled": pooled})) for view, pooled in zip(missing, fresh, strict=True)))
-            for view, pooled in zip(missing, fresh, strict=True):
-                found[view] = pooled
-        for view, features in enumerate(found):
-            if features is not None:
-                parts[view].append(features)
+            pooled = await asyncio.to_thread(_look, eye, data, [i.image for i in chunk], copy, seed)
+            await store.put(key, save({"pooled": pooled}))
+        parts.append(pooled)
         done(len(chunk))
-    return [np.concatenate(p) if p else np.zeros((0, eye.network.features), np.float32) for p in parts]
+    return np.concatenate(parts)
 
 
 async def feature_maps(eye: Eye, items: Sequence[Item], done: Callable[[int], None]) -> NDArray[np.float16]:
@@ -112,18 +108,11 @@ def decode(preprocessing: Preprocessing, data: Sequence[bytes]) -> Array:
         return np.stack(list(pool.map(preprocessing.array_of_bytes, data)))
 
 
-def _look(eye: Eye, data: Sequence[bytes], images: Sequence[str], views: Sequence[int], seed: int) -> list[Array]:
+def _look(eye: Eye, data: Sequence[bytes], images: Sequence[str], copy: int, seed: int) -> Array:
     pixels = decode(eye.preprocessing, data)
-    results = []
-    for view in views:
-        parts = []
-        for start in range(0, len(pixels), _BATCH):
-            batch = pixels[start : start + _BATCH]
-            if view:
-                batch = augment.apply(batch, [augment.draw(seed, image, view) for image in images[start : start + _BATCH]])
-            parts.append(eye.run(batch).pooled)
-        results.append(np.concatenate(parts))
-    return results
+    if copy:
+        pixels = augment.apply(pixels, [augment.draw(seed, image, copy) for image in images])
+    return np.concatenate([eye.run(pixels[start : start + _BATCH]).pooled for start in range(0, len(pixels), _BATCH)])
 
 
 def _maps(eye: Eye, data: Sequence[bytes]) -> NDArray[np.float16]:
@@ -136,9 +125,9 @@ def _maps(eye: Eye, data: Sequence[bytes]) -> NDArray[np.float16]:
     return np.concatenate(parts)
 
 
-def _key(dataset: str, eye: Eye, chunk: Sequence[Item], view: int, seed: int) -> str:
+def _key(dataset: str, eye: Eye, chunk: Sequence[Item], copy: int, seed: int) -> str:
     collection, _, version = dataset.partition("/")
-    made_by = (eye.network.name, eye.network.weights.sha256, eye.preprocessing, (view, seed, augment.RECIPE) if view else 0)
+    made_by = (eye.network.name, eye.network.weights.sha256, eye.preprocessing, (copy, seed, augment.RECIPE) if copy else 0)
     digest = hashlib.sha256(repr(made_by).encode())
     for item in chunk:
         digest.update(item.image.encode())

@@ -28,7 +28,7 @@ _CUDA_FACTOR = 40.0
 _MAX_COPIES = 8
 _EPOCHS = 12
 #: Of the budget: what features may take, and what is left for the rest.
-_FEATURE_SHARE = 0.6
+FEATURE_SHARE = 0.6
 _WORDS = {int: "a whole number", float: "a number", str: "a text"}
 METHODS = ("knn", "mahalanobis", "svm")
 
@@ -98,7 +98,7 @@ def check_job(job: runs_pb2.TrainClassifierJob) -> TrainingPlan:
     if job.max_seconds < 0:
         raise JobError(f"max_seconds is {job.max_seconds}: expected a budget in seconds, or 0 for none")
     network = find_network(job.network or DEFAULT_NETWORK)
-    if job.synthetic and job.kind == ONE_CLASS and not job.synthetic.partition(":")[2]:
+    if job.synthetic and not job.synthetic.partition(":")[2]:
         raise JobError(f"synthetic {job.synthetic!r}: expected an image set, such as synthetic:<run>")
     options = read_options(job.options)
     if options.real == "no" and not job.synthetic:
@@ -141,8 +141,8 @@ def effort(plan: TrainingPlan, train_images: int, all_images: int, *, cuda: bool
     speed = _NOMINAL_SPEED.get(plan.network, _SLOWEST) * (_CUDA_FACTOR if cuda else 1.0)
     copies, epochs, options = _MAX_COPIES, _EPOCHS, plan.options
     if plan.max_seconds:
-        left = plan.max_seconds * _FEATURE_SHARE - all_images / speed
-        fitting = int(plan.max_seconds * (1 - _FEATURE_SHARE) * speed * _TRAINING_SHARE / max(1, train_images))
+        left = plan.max_seconds * FEATURE_SHARE - all_images / speed
+        fitting = int(plan.max_seconds * (1 - FEATURE_SHARE) * speed * _TRAINING_SHARE / max(1, train_images))
         copies = max(0, min(_MAX_COPIES, int(left * speed / max(1, train_images))))
         epochs = min(_EPOCHS, fitting) if fitting >= 3 else 0  # noqa: PLR2004 - fewer would undo more than they mend
     copies = copies if options.copies < 0 else options.copies

@@ -78,8 +78,7 @@ async def train_binary(bench: Workbench) -> ModelCard:
     if bench.plan.options.real == "yes" and not bench.plan.synthetic:
         check_classes(bench.truth("train"), "train")
     data = await _training_set(bench, copies)
-    check_classes(data.truth, "train")
-    trained = await _fit_head(bench, data)
+    trained = await _fit_head(bench, data, copies)
     with tempfile.TemporaryDirectory() as folder:
         if epochs:
             trained = await _tune(bench, data, trained, epochs, Path(folder))
@@ -91,25 +90,27 @@ async def train_binary(bench: Workbench) -> ModelCard:
 
 async def _training_set(bench: Workbench, copies: int) -> TrainingSet:
     items, truth, groups = bench.items("train"), bench.truth("train"), [r.group for r in bench.rows["train"]]
-    views = await bench.pooled(items, "features of train", copies=copies)
+    plain = await bench.pooled(items, "features of train")
     if bench.plan.options.real == "no":
         kept = np.nonzero(~truth)[0]
-        items, truth, groups = [items[i] for i in kept], truth[kept], [groups[i] for i in kept]
-        views = [v[kept] for v in views]
+        items, truth, groups, plain = [items[i] for i in kept], truth[kept], [groups[i] for i in kept], plain[kept]
     synthetic = await bench.synthetic()
     if synthetic:
-        more = await bench.pooled(synthetic, "features of synthetic", copies=copies)
-        views = [np.concatenate(pair) for pair in zip(views, more, strict=True)]
+        plain = np.concatenate([plain, await bench.pooled(synthetic, "features of synthetic")])
         truth = np.concatenate([truth, np.ones(len(synthetic), dtype=bool)])
-        groups = [*groups, *(i.image for i in synthetic)]
-    return TrainingSet([*items, *synthetic], truth, groups, views, len(synthetic))
+        items, groups = [*items, *synthetic], [*groups, *(i.image for i in synthetic)]
+    check_classes(truth, "train")
+    more = await bench.pooled_copies(items, copies, "features of augmented copies") if copies else []
+    return TrainingSet(items, truth, groups, [plain, *more], len(synthetic))
 
 
-async def _fit_head(bench: Workbench, data: TrainingSet) -> Trained:
-    val, test = [(await bench.pooled(bench.items(split), f"features of {split}"))[0] for split in ("val", "test")]
+async def _fit_head(bench: Workbench, data: TrainingSet, copies: int) -> Trained:
+    val, test = [await bench.pooled(bench.items(split), f"features of {split}") for split in ("val", "test")]
     with bench.run.stage("fit"):
         fit = await asyncio.to_thread(fit_linear, data.views[0], data.truth, data.groups, copies=data.views[1:], seed=bench.plan.seed)
-    details = {"strength": fit.strength, "cross_validation": fit.losses, "copies": len(data.views) - 1, "epochs": 0}
+    details: dict[str, Any] = {"strength": fit.strength, "cross_validation": fit.losses, "copies": len(data.views) - 1, "epochs": 0}
+    if len(data.views) - 1 < copies:
+        details["warnings"] = [f"{len(data.views) - 1} of {copies} augmented copies: this machine was slower than the budget assumes"]
     network = await bench.network_file()
     return Trained(network, fit.head, "frozen network, linear head", fit.head.score(Features(val)), fit.head.score(Features(test)), fit.out_of_fold, details)
 
@@ -119,7 +120,7 @@ async def _tune(bench: Workbench, data: TrainingSet, frozen: Trained, epochs: in
     truth = bench.truth("val")
     if truth.all() or not truth.any():
         warning = "not fine-tuned: the val split lacks a class, so nothing would say when to stop"
-        return replace(frozen, details=frozen.details | {"warnings": [warning]})
+        return replace(frozen, details=frozen.details | {"warnings": [*frozen.details.get("warnings", []), warning]})
     with bench.run.stage("fine-tune", total=epochs, unit="epochs") as progress:
         tuned = await tuning.tune(bench, data.items, data.truth, frozen.head, epochs, folder, progress)
     details = frozen.details | {"epochs": tuned.best_epoch, "validation_losses": tuned.losses}

@@ -89,10 +89,10 @@ def _measure(bench: Workbench, fit: OneClassFit, scores: dict[str, Floats]) -> t
 async def _with_pooled(bench: Workbench, method: str) -> tuple[OneClassFit, list[str], dict[str, Floats]]:
     """A head on pooled features; those of the whole train split, because the binary classifier's job wants them too."""
     options, truth = bench.plan.options, bench.truth("train")
-    (train,) = await bench.pooled(bench.items("train"), "features of train")
+    train = await bench.pooled(bench.items("train"), "features of train")
     pooled, images = train[truth], [r.image for r in bench.rows["train"] if r.label == bench.record.positive]
     if synthetic := await bench.synthetic():
-        (more,) = await bench.pooled(synthetic, "features of synthetic")
+        more = await bench.pooled(synthetic, "features of synthetic")
         pooled, images = np.concatenate([pooled, more]), [*images, *(i.image for i in synthetic)]
     with bench.run.stage(f"fit {method}"):
         if method == "knn":
@@ -101,7 +101,7 @@ async def _with_pooled(bench: Workbench, method: str) -> tuple[OneClassFit, list
             fit = await asyncio.to_thread(fit_mahalanobis, pooled, keep=options.keep, seed=bench.plan.seed)
     scores = {}
     for split in ("val", "test"):
-        (features,) = await bench.pooled(bench.items(split), f"features of {split}")
+        features = await bench.pooled(bench.items(split), f"features of {split}")
         scores[split] = fit.head.score(Features(features))
     return fit, images, scores
 

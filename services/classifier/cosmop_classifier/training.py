@@ -14,7 +14,7 @@ import numpy as np
 from cosmop_common.datasets import ManifestRow, load_dataset
 from cosmop_common.errors import InvalidInputError
 from cosmop_common.imagesets import read_set
-from cosmop_common.jobs import RunHandle
+from cosmop_common.jobs import RunHandle, StageHandle
 from cosmop_common.names import sha256_hex
 from cosmop_common.records import DatasetRecord, ModelCard, PredictionsRecord
 from cosmop_common.store import Store
@@ -28,9 +28,9 @@ from numpy.typing import NDArray
 
 from cosmop_classifier import registry
 from cosmop_classifier.evaluation import SplitEvaluation
-from cosmop_classifier.features import Eye, Item, pooled_views, stored
+from cosmop_classifier.features import Eye, Item, pooled_features, stored
 from cosmop_classifier.heads import Array, Features, Head
-from cosmop_classifier.plan import TrainingPlan
+from cosmop_classifier.plan import FEATURE_SHARE, TrainingPlan
 from cosmop_classifier.registry import ModelFiles, TrainingImages
 from cosmop_classifier.served import preprocessing_details, smoke_pixels, to_scores
 
@@ -115,17 +115,34 @@ class Workbench:
         """The frozen network as ONNX."""
         return await asyncio.to_thread(exported, self.plan.network, self.settings)
 
-    async def pooled(self, items: Sequence[Item], stage: str, *, copies: int = 0) -> list[Array]:
-        """Pooled features of images and of their augmented copies, as a stage of the run."""
-        eye = await self.eye()
+    def past(self, share: float) -> bool:
+        """Whether more than this share of the budget is spent."""
+        return bool(self.plan.max_seconds) and time.monotonic() - self.started > share * self.plan.max_seconds
+
+    async def pooled(self, items: Sequence[Item], stage: str) -> Array:
+        """Pooled features of images as they are, as a stage of the run."""
         with self.run.stage(stage, total=len(items), unit="images") as progress:
             progress.set(done=0)
+            return await self._pooled(items, 0, progress)
 
-            def done(count: int) -> None:
-                progress.advance(count)
-                self.run.check()
+    async def pooled_copies(self, items: Sequence[Item], copies: int, stage: str) -> list[Array]:
+        """Pooled features of augmented copies, copy by copy, as one stage. Past the budget's share for features it ends with fewer."""
+        found: list[Array] = []
+        with self.run.stage(stage, total=len(items) * copies, unit="images") as progress:
+            progress.set(done=0)
+            for copy in range(1, copies + 1):
+                if self.past(FEATURE_SHARE):
+                    progress.set(total=len(items) * len(found), message=f"{len(found)} of {copies} copies: the budget is spent")
+                    break
+                found.append(await self._pooled(items, copy, progress))
+        return found
 
-            return await pooled_views(self.store, self.plan.dataset, eye, items, copies=copies, seed=self.plan.seed, done=done)
+    async def _pooled(self, items: Sequence[Item], copy: int, progress: StageHandle) -> Array:
+        def done(count: int) -> None:
+            progress.advance(count)
+            self.run.check()
+
+        return await pooled_features(self.store, self.plan.dataset, await self.eye(), items, copy=copy, seed=self.plan.seed, done=done)
 
     async def synthetic(self) -> list[Item]:
         """The job's synthetic images, by their bytes; none where it names no set."""
