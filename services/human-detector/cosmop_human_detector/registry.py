@@ -29,7 +29,7 @@ def split_model(reference: str) -> tuple[str, str]:
     """``"<name>/<version>"`` -> its parts. Raises ``InvalidInputError``."""
     name, slash, version = reference.partition("/")
     if not (name and slash and version) or "/" in version:
-        raise InvalidInputError(f"{reference!r} names no model: expected <name>/<version>, as `cosmop models` lists them")
+        raise InvalidInputError(f"{reference!r} names no model: expected <name>/<version>, as ListModels names them")
     return name, version
 
 
