@@ -69,6 +69,7 @@ class Hub:
         if not version:
             if not name:
                 raise InvalidInputError("no model is named: set model, or collection for its binary classifier")
+            registry.check_name(name)
             known = ", ".join(sorted(self._active)) or "none yet"
             found = [key async for key in self._store.list(f"models/{name}/") if key.endswith("/card.json")]
             if found:

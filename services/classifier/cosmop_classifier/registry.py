@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from dataclasses import dataclass
 from typing import Any
 
-from cosmop_common.errors import ChecksumError, NotFoundError
+from cosmop_common.errors import ChecksumError, InvalidInputError, NotFoundError
 from cosmop_common.names import model_key, sha256_hex
 from cosmop_common.records import ModelCard, PredictionsRecord, Record
 from cosmop_common.store import Store
@@ -24,10 +25,15 @@ BINARY, ONE_CLASS = "binary", "one_class"
 #: Model names, after the collection's.
 SUFFIXES = {BINARY: "-binary", ONE_CLASS: "-one-class"}
 PAPER_SUFFIX = "-one-class-paper"
+_NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_-]{0,127}$")
 
 
 class ModelNotFoundError(NotFoundError):
     """There is no such model, or no such version of it."""
+
+
+class ModelNameError(InvalidInputError):
+    """A model or version named with signs that no name has."""
 
 
 class TrainingImages(Record):
@@ -48,6 +54,12 @@ class ModelFiles:
 def model_name(collection: str, kind: str) -> str:
     """``immigration`` and ``one_class`` -> ``immigration-one-class``."""
     return collection + SUFFIXES[kind]
+
+
+def check_name(name: str) -> None:
+    """A model's or version's name becomes part of keys: letters, digits, dashes, underscores. Raises ``ModelNameError``."""
+    if not _NAME.match(name):
+        raise ModelNameError(f"{name[:80]!r} is no name of a model or version: expected letters, digits, dashes and underscores, at most 128")
 
 
 def version_of(inputs: dict[str, Any]) -> str:
@@ -82,7 +94,9 @@ async def find_card(store: Store, name: str, version: str) -> ModelCard | None:
 
 
 async def load_card(store: Store, name: str, version: str) -> ModelCard:
-    """A version's card. Raises ``ModelNotFoundError``."""
+    """A version's card. Raises ``ModelNotFoundError``, ``ModelNameError``."""
+    check_name(name)
+    check_name(version)
     try:
         return await ModelCard.load(store, model_key(name, version, "card.json"))
     except NotFoundError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections.abc import AsyncIterator
 from typing import Any
@@ -27,10 +28,11 @@ from cosmop_classifier.served import ServedModel
 
 Context = grpc.aio.ServicerContext[Any, Any]
 _FOREVER = float("inf")
+_IMAGE_ID = re.compile(r"^[0-9a-f]{64}$")
 
 
 class ImageMissingError(InvalidInputError):
-    """A request without an image."""
+    """A request without an image, or with something else in its place."""
 
 
 class KindError(InvalidInputError):
@@ -156,10 +158,12 @@ class ClassifierServicer(classifier_pb2_grpc.ClassifierServicer):
     async def _image(self, request: classifier_pb2.ClassifyRequest) -> bytes:
         which = request.WhichOneof("image")
         if which == "id":
+            if not _IMAGE_ID.match(request.id):
+                raise ImageMissingError(f"{request.id[:80]!r} is no image's id: expected the sha256 of its bytes, 64 lower-case hex digits")
             try:
                 return await self._store.get_image(request.id)
             except NotFoundError as error:
-                raise NotFoundError(f"image {request.id!r} is not in the store ({image_key(request.id)}): expected the sha256 of an image's bytes") from error
+                raise NotFoundError(f"image {request.id} is not in the store ({image_key(request.id)}): send its bytes as content") from error
         if which is None or not request.content:
             raise ImageMissingError("the request holds no image: set content (an encoded JPEG, PNG or WebP) or id (the sha256 of an image of the store)")
         return request.content
