@@ -87,7 +87,7 @@ def test_what_a_killed_scraper_left_is_swept(tmp: Path) -> None:
 PAGES = {
     "consent": '<form action="https://consent.google.com/save"><button>Accept all</button></form>',
     "blocked": "<p>Our systems have detected unusual traffic from your computer network.</p>",
-    "unknown": "<div class="fresh">everything is new</div>",
+    "unknown": '<div class="fresh">everything is new</div>',
     "nothing": "<p>Your search did not match any image results.</p>",
 }
 

@@ -16,6 +16,7 @@ from cosmop_common.errors import CosmopError, InvalidInputError
 from cosmop_common.jobs import JobHandler, RunHandle, StageHandle
 from cosmop_common.names import run_key
 from cosmop_common.runtime import Runtime
+from cosmop_common.tasks import end_tasks
 
 from cosmop_scraper.budget import Budget
 from cosmop_scraper.candidate import Candidate, Source, SourceContext
@@ -79,7 +80,7 @@ async def _scrape(runtime: Runtime, settings: Settings, run: RunHandle, what: Pl
             stack.push_async_callback(source.close)
             pressure = Pressure(runtime.bus, settings.high_water)
             watcher = asyncio.create_task(pressure.watch())
-            stack.callback(watcher.cancel)
+            stack.push_async_callback(end_tasks, [watcher])
             downloader = Downloader(fetcher, scrape, settings.agent)
             stack.callback(downloader.close)
             work = Scrape(
@@ -137,8 +138,7 @@ class Scrape:
             while not reader.done() and not self._ends():
                 await asyncio.wait({reader}, timeout=_POLL_SECONDS)
                 self._publish()
-            reader.cancel()
-            await asyncio.wait({reader})
+            await end_tasks([reader])
             await self._drain()
         finally:
             self._publish()

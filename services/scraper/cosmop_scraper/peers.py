@@ -21,6 +21,7 @@ from collections.abc import Callable
 import nats.errors
 from cosmop_common.bus import Bus
 from cosmop_common.names import token
+from cosmop_common.tasks import end_tasks
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
@@ -66,9 +67,7 @@ class Peers:
     async def leave(self) -> None:
         """Says goodbye, so that the others need not wait to forget us."""
         if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+            await end_tasks([self._task])
         self._busy.clear()
         with contextlib.suppress(nats.errors.Error):
             await self._say()

@@ -8,12 +8,12 @@ fetches the URL again; one killed after the second left its sighting inside ``Sc
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import hashlib
 import logging
 
 from cosmop_common.facts import Facts
 from cosmop_common.pb.cosmop.v1 import facts_pb2
+from cosmop_common.tasks import end_tasks
 
 log = logging.getLogger(__name__)
 
@@ -72,9 +72,7 @@ class Seen:
     async def stop(self) -> None:
         """Ends following."""
         if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+            await end_tasks([self._task])
 
     async def _follow(self, facts: Facts, collection: str, after: int) -> None:
         async for erasure in facts.follow(facts_pb2.Erased, collection, after=after):
