@@ -95,7 +95,7 @@ def look(network: str, files: Sequence[Path]) -> Features:
         maps.append(outputs["map"].astype(np.float16))
         if start % (_BATCH * 10) == 0:
             print(f"{start} of {len(files)} photos", flush=True)
-    return Features(np.concatenate(pooled), np.concatenate(maps))  # type: ignore[arg-type]
+    return Features(np.concatenate(pooled), np.concatenate(maps))
 
 
 def answer(features: Features, truth: NDArray[np.bool_], taking_part: NDArray[np.bool_], trained: NDArray[np.bool_]) -> dict[str, Any]:
