@@ -105,6 +105,18 @@ async def test_a_stream_made_anew_makes_the_read_model_anew(bus: Bus, store: Sto
     await console.stop()
 
 
+async def test_following_goes_on_when_the_server_forgot_its_consumers(console: Console, bus: Bus) -> None:
+    await publish(console.facts, 1)
+    await console.follower.catch_up()
+    for consumer in await bus.js.consumers_info("FACTS_SCRAPED"):
+        if not consumer.config.durable_name:
+            await bus.js.delete_consumer("FACTS_SCRAPED", consumer.name)
+    await publish(console.facts, 1, first=1)
+    # The client's own recovery takes 20 seconds.
+    await console.follower.catch_up(seconds=16)
+    assert funnel.count(console.db, "c").people == 2
+
+
 async def test_catching_up_ends_when_the_last_message_was_purged(console: Console, bus: Bus) -> None:
     await publish(console.facts, 2)
     await console.follower.catch_up()

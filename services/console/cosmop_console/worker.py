@@ -13,12 +13,14 @@ import sqlite3
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
+import nats.errors
 from cosmop_common.bus import Bus
 from cosmop_common.errors import UnreachableError
 from cosmop_common.facts import Facts
 from cosmop_common.names import FACT_KINDS, facts_stream
 from cosmop_common.pb.cosmop.v1 import facts_pb2
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
+from nats.js.errors import NotFoundError
 
 from cosmop_console.database import reset
 from cosmop_console.projection import Projection
@@ -75,7 +77,7 @@ class Follower:
         """Follows until ``stop`` or until a stream was made anew; whatever fails meanwhile is raised."""
         await self._begin()
         beside = asyncio.create_task(self._first_catch_up())
-        tasks = [asyncio.create_task(work) for work in (*map(self._follow, FACT_KINDS), self._follow_letters(), self._commit(), self._until_recreated())]
+        tasks = [asyncio.create_task(work) for work in (*map(self._follow, FACT_KINDS), self._follow_letters(), self._commit(), self._until_lost())]
         try:
             done, _ = await asyncio.wait({stop, *tasks}, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
@@ -96,13 +98,17 @@ class Follower:
         deadline = asyncio.get_running_loop().time() + seconds
         while behind := [s for s, head in heads.items() if self._positions.get(s, 0) < head.sequence]:
             time = asyncio.get_running_loop().time()
-            if time - self._last_applied > _QUIET_SECONDS and await self._nothing_left(behind):
+            if self._idle() and await self._nothing_left(behind):
                 return
             if time > deadline:
                 raise UnreachableError(f"the console has not read {', '.join(behind)} to the end within {seconds:.0f} s; it is rebuilding, try again")
             async with self._applied:
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._applied.wait(), 0.2)
+
+    def _idle(self) -> bool:
+        """Whether nothing has come for a while: a read model that is being rebuilt is behind, and not stuck."""
+        return asyncio.get_running_loop().time() - self._last_applied > _QUIET_SECONDS
 
     async def _nothing_left(self, streams: list[str]) -> bool:
         """Whether those streams hold no message beyond what was applied: their last ones were purged."""
@@ -113,8 +119,6 @@ class Follower:
         return True
 
     async def _holds_beyond(self, stream: str, sequence: int) -> bool:
-        from nats.js.errors import NotFoundError
-
         try:
             await self._bus.js.get_msg(stream, seq=sequence + 1, next=True, subject=">")
         except NotFoundError:
@@ -181,15 +185,23 @@ class Follower:
         await self.catch_up(seconds=float("inf"))
         self.caught_up = True
 
-    async def _until_recreated(self) -> None:
-        """Returns when a stream is no longer the one that is followed."""
+    async def _until_lost(self) -> None:
+        """Returns when this round no longer follows: a stream is another one, or its messages have ceased to come.
+
+        The server forgets the consumers that follow (a restart, a long absence), and the client notices late, if at all (20 s measured).
+        """
         created = {row["stream"]: row["created"] for row in self._db.execute("SELECT stream, created FROM positions")}
+        before: dict[str, _Head] = {}
         while True:
             await asyncio.sleep(_CHECK_SECONDS)
             try:
                 heads = await self._heads()
-            except Exception as error:  # noqa: BLE001 - NATS away or a stream missing for a moment: asked again
-                log.warning("the streams cannot be looked at: %s", error)
-                continue
-            if any(head.created != created[stream] for stream, head in heads.items()):
-                return
+                if any(head.created != created[stream] for stream, head in heads.items()):
+                    return
+                stuck = [s for s, head in before.items() if self._positions[s] < head.sequence and self._idle()]
+                before = heads
+                if stuck and not await self._nothing_left(stuck):
+                    log.warning("%s: nothing comes although there is more; following anew", ", ".join(stuck))
+                    return
+            except (TimeoutError, nats.errors.Error) as error:
+                log.warning("the streams cannot be looked at now: %r", error)
