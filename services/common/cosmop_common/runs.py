@@ -63,7 +63,8 @@ class Runs:
                 return state
             try:
                 await bucket.update(token(run), after, last=revision)
-            except KeyWrongLastSequenceError:
+            except (KeyWrongLastSequenceError, TimeoutError, nats.errors.TimeoutError):
+                # After a time-out it may have been stored: the next round sees that nothing is left to change.
                 await asyncio.sleep(0.01 * attempt)
                 continue
             except APIError as error:
