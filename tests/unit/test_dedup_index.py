@@ -55,12 +55,13 @@ rules = {"distance": st.integers(0, 25), "flips": st.booleans()}
 
 
 @given(images=members(), **rules)
+@settings(deadline=None)
 def test_deciding_at_once_follows_the_rule(images, distance, flips):
     assert decisions_of(CollectionIndex(distance, flips=flips, members=images)) == oracle(images, distance, flips)
 
 
 @given(images=members(), data=st.data(), **rules)
-@settings(max_examples=150)
+@settings(max_examples=150, deadline=None)
 def test_any_order_and_repetition_of_arrivals_ends_the_same(images, data, distance, flips):
     arrivals = data.draw(st.permutations(images + data.draw(st.lists(st.sampled_from(images), max_size=5) if images else st.just([]))))
     index = CollectionIndex(distance, flips=flips)
@@ -72,7 +73,7 @@ def test_any_order_and_repetition_of_arrivals_ends_the_same(images, data, distan
 
 
 @given(images=members(), data=st.data(), **rules)
-@settings(max_examples=150)
+@settings(max_examples=150, deadline=None)
 def test_removals_and_changes_leave_no_trace(images, data, distance, flips):
     cut = data.draw(st.integers(0, len(images)))
     index = CollectionIndex(distance, flips=flips, members=images[:cut])
@@ -127,6 +128,7 @@ def test_deciding_in_blocks_equals_deciding_one_by_one(distance, seed):
 
 
 @given(st.lists(st.integers(0, 2**64 - 1), max_size=40), st.integers(0, 64))
+@settings(deadline=None)
 def test_near_pairs_are_all_pairs(values, distance):
     hashes = np.array(values, np.uint64)
     expected = {(i, j) for i in range(len(values)) for j in range(i + 1, len(values)) if (values[i] ^ values[j]).bit_count() <= distance}
