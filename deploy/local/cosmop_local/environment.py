@@ -28,7 +28,14 @@ def process_environment(home: Home, grpc_port: int, http_port: int) -> dict[str,
     """A service process's own variables, on top of this process's; where the servers are is added to them."""
     # PyTorch and BLAS take every core in every process unless told otherwise.
     threads = str(max(2, (os.cpu_count() or 2) // 2))
-    defaults = {"OMP_NUM_THREADS": threads, "OPENBLAS_NUM_THREADS": threads, "PYTHONUNBUFFERED": "1", "COSMOP_DRAIN_SECONDS": str(_DRAIN_SECONDS)}
+    defaults = {
+        "OMP_NUM_THREADS": threads,
+        "OPENBLAS_NUM_THREADS": threads,
+        # Threads that wait for work must not spin while the other processes want the cores.
+        "OMP_WAIT_POLICY": "PASSIVE",
+        "PYTHONUNBUFFERED": "1",
+        "COSMOP_DRAIN_SECONDS": str(_DRAIN_SECONDS),
+    }
     own = {
         "COSMOP_BIND": "127.0.0.1",
         "COSMOP_GRPC_PORT": str(grpc_port),
