@@ -22,7 +22,7 @@ trap finish EXIT
 [[ -n ${NO_BUILD:-} ]] || "${compose[@]}" build "$@"
 # Waits until each container is healthy, or running where it has no health check; fails when one ends with an error.
 "${compose[@]}" up --detach --wait --wait-timeout 300 --no-build "$@"
-"${compose[@]}" ps --all --format 'table {{.Service}}\t{{.State}}\t{{.Health}}\t{{.ExitCode}}'
+"${compose[@]}" ps --all
 
 # From inside the network, with the credentials of the stack: each service's gRPC health, then images from end to end.
 running=$("${compose[@]}" ps --services --status running)
