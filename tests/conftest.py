@@ -11,6 +11,7 @@ from cosmop_common.settings import ConnectionSettings
 from cosmop_common.store import Store
 from cosmop_common.topology import provision
 from cosmop_local import servers
+from minio import Minio
 from ulid import ULID
 
 PHOTOS = Path(__file__).resolve().parents[2] / "shared" / "photos"
@@ -36,9 +37,18 @@ def nats_server(tmp_path: Path) -> Iterator[dict[str, str]]:
 
 
 @pytest.fixture
-def environment(nats_server: dict[str, str], object_store: dict[str, str]) -> dict[str, str]:
+def environment(nats_server: dict[str, str], object_store: dict[str, str]) -> Iterator[dict[str, str]]:
     """COSMOP_... of both servers, with a bucket of the test's own: also for child processes."""
-    return nats_server | object_store | {"COSMOP_S3_BUCKET": f"test-{str(ULID()).lower()}", "COSMOP_CONNECT_SECONDS": "10"}
+    bucket = f"test-{str(ULID()).lower()}"
+    yield nats_server | object_store | {"COSMOP_S3_BUCKET": bucket, "COSMOP_CONNECT_SECONDS": "10"}
+    # SeaweedFS gives each bucket volumes of its own, and a small server has few: the next test wants them.
+    client = Minio(
+        object_store["COSMOP_S3_ENDPOINT"], access_key=object_store["COSMOP_S3_ACCESS_KEY"], secret_key=object_store["COSMOP_S3_SECRET_KEY"], secure=False
+    )
+    if client.bucket_exists(bucket):
+        for item in client.list_objects(bucket, recursive=True):
+            client.remove_object(bucket, item.object_name or "")
+        client.remove_bucket(bucket)
 
 
 @pytest.fixture

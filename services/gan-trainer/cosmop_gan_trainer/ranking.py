@@ -42,8 +42,12 @@ def comparable(snapshots: Sequence[Judged]) -> list[Judged]:
 
 
 def best(snapshots: Sequence[Judged]) -> Judged | None:
-    """The one with the lowest value, the earlier of equals; None when none has one."""
-    return min(comparable(snapshots), key=lambda s: s.value or 0.0, default=None)
+    """The one with the lowest value, the earlier of equals; None when none has one.
+
+    The untrained generator is the baseline of the table and no candidate: a short run may well stay above it, and its
+    noise is still nobody's result.
+    """
+    return min((s for s in comparable(snapshots) if s.kimg > 0), key=lambda s: s.value or 0.0, default=None)
 
 
 def rising(snapshots: Sequence[Judged], patience: int) -> bool:
