@@ -56,5 +56,5 @@ def test_json_gives_the_collection_back() -> None:
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(CollectionError, match="nowhere.yaml"):
+    with pytest.raises(CollectionError, match=r"nowhere\.yaml"):
         Collection.load(tmp_path / "nowhere.yaml")

@@ -62,6 +62,7 @@ def judged(kimg: float, value: float | None = None, protocol: str = "p", failure
 def test_the_best_is_the_lowest_and_the_earlier_of_equals() -> None:
     assert ranking.best([judged(3, 50), judged(1, 90), judged(2, 50)]).kimg == 2
     assert ranking.best([judged(1), judged(2, failure="x")]) is None
+    assert ranking.best([judged(0, 10), judged(1, 90), judged(2, 80)]).kimg == 2, "the untrained one is no candidate"
 
 
 def test_values_of_another_protocol_are_not_compared() -> None:

@@ -41,13 +41,17 @@ def comparable(snapshots: Sequence[Judged]) -> list[Judged]:
     return [s for s in valued if protocol(s) == protocol(valued[-1])]
 
 
-def best(snapshots: Sequence[Judged]) -> Judged | None:
-    """The one with the lowest value, the earlier of equals; None when none has one.
+def trained(snapshots: Sequence[Judged]) -> list[Judged]:
+    """All but the untrained generator.
 
-    The untrained generator is the baseline of the table and no candidate: a short run may well stay above it, and its
-    noise is still nobody's result.
+    It is the baseline of the table and no candidate: a short run may well stay above it, and its noise is still nobody's result.
     """
-    return min((s for s in comparable(snapshots) if s.kimg > 0), key=lambda s: s.value or 0.0, default=None)
+    return [s for s in snapshots if s.kimg > 0]
+
+
+def best(snapshots: Sequence[Judged]) -> Judged | None:
+    """The trained one with the lowest value, the earlier of equals; None when none has one."""
+    return min(trained(comparable(snapshots)), key=lambda s: s.value or 0.0, default=None)
 
 
 def rising(snapshots: Sequence[Judged], patience: int) -> bool:
@@ -60,7 +64,7 @@ def rising(snapshots: Sequence[Judged], patience: int) -> bool:
         if snapshot.pending:
             break
         known.append(snapshot)
-    values = [s.value for s in comparable(known) if s.value is not None]
+    values = [s.value for s in trained(comparable(known)) if s.value is not None]
     if not patience or len(values) <= patience:
         return False
     return min(values[-patience:]) > min(values[:-patience])
