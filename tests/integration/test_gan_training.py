@@ -12,10 +12,11 @@ import torch
 from cosmop_common import imagesets
 from cosmop_common.bus import Bus
 from cosmop_common.datasets import ManifestRow, write_manifest
-from cosmop_common.jobs import RunHandle, run_jobs, submit
+from cosmop_common.jobs import run_jobs, submit
 from cosmop_common.names import dataset_key, evaluation_key, run_key, sha256_hex, snapshot_key
 from cosmop_common.pb.cosmop.v1 import runs_pb2
 from cosmop_common.records import DatasetRecord, EvaluationRecord, GanRunRecord, MeasureRecord, SnapshotRecord, SyntheticRecord, utc_now
+from cosmop_common.run_handle import RunHandle
 from cosmop_common.runs import Runs
 from cosmop_common.settings import ConnectionSettings
 from cosmop_common.store import Store

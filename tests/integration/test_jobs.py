@@ -6,8 +6,9 @@ import asyncio
 
 from cosmop_common.bus import Bus
 from cosmop_common.errors import InvalidInputError
-from cosmop_common.jobs import RunHandle, run_jobs, submit
+from cosmop_common.jobs import run_jobs, submit
 from cosmop_common.pb.cosmop.v1 import runs_pb2
+from cosmop_common.run_handle import RunHandle
 from cosmop_common.runs import Runs
 from cosmop_common.settings import ConnectionSettings
 

@@ -7,8 +7,8 @@ from types import SimpleNamespace
 
 import pytest
 from cosmop_common.errors import NotReadyError, StoppingError
-from cosmop_common.jobs import RunHandle
 from cosmop_common.pb.cosmop.v1 import runs_pb2
+from cosmop_common.run_handle import RunHandle
 from cosmop_console import pipeline
 
 

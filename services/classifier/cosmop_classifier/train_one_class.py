@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 from cosmop_common.datasets import ManifestRow
-from cosmop_common.jobs import StageHandle
 from cosmop_common.records import ModelCard
+from cosmop_common.run_handle import StageHandle
 from numpy.typing import NDArray
 
 from cosmop_classifier import registry

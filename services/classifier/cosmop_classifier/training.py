@@ -14,9 +14,9 @@ import numpy as np
 from cosmop_common.datasets import ManifestRow, load_dataset
 from cosmop_common.errors import InvalidInputError
 from cosmop_common.imagesets import read_set
-from cosmop_common.jobs import RunHandle, StageHandle
 from cosmop_common.names import sha256_hex
 from cosmop_common.records import DatasetRecord, ModelCard, PredictionsRecord
+from cosmop_common.run_handle import RunHandle, StageHandle
 from cosmop_common.store import Store
 from cosmop_vision.export import exported
 from cosmop_vision.networks import find_network

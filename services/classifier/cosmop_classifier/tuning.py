@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 from cosmop_common.errors import NotFoundError
-from cosmop_common.jobs import StageHandle
 from cosmop_common.names import run_key
+from cosmop_common.run_handle import StageHandle
 from cosmop_vision.onnx_session import OnnxSession
 from cosmop_vision.runtime import wants_cuda
 from numpy.typing import NDArray

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from cosmop_common.jobs import JobHandler, RunHandle
+from cosmop_common.jobs import JobHandler
 from cosmop_common.models_kv import ActiveModels
+from cosmop_common.run_handle import RunHandle
 from cosmop_common.store import Store
 
 from cosmop_classifier.plan import check_job

@@ -13,8 +13,8 @@ from collections.abc import Callable
 from cosmop_common.collections_kv import Collections
 from cosmop_common.endpoints import Endpoints
 from cosmop_common.errors import CancelledError, CosmopError, StoppingError
-from cosmop_common.jobs import RunHandle
 from cosmop_common.pb.cosmop.v1 import runs_pb2
+from cosmop_common.run_handle import RunHandle
 from cosmop_common.store import Store
 
 from cosmop_console.clients import connect

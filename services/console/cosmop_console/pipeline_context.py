@@ -12,8 +12,8 @@ from typing import TypeVar
 import grpc
 from cosmop_common.collection import Collection
 from cosmop_common.errors import CancelledError, CosmopError
-from cosmop_common.jobs import RunHandle, StageHandle
 from cosmop_common.pb.cosmop.v1 import console_pb2, runs_pb2
+from cosmop_common.run_handle import RunHandle, StageHandle
 from cosmop_common.runs import ENDED
 from cosmop_common.store import Store
 

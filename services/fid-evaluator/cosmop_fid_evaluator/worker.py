@@ -10,9 +10,9 @@ from dataclasses import dataclass, field, replace
 
 from cosmop_common.errors import InvalidInputError, NotFoundError
 from cosmop_common.imagesets import ImageSet, open_set
-from cosmop_common.jobs import RunHandle, StageHandle
 from cosmop_common.names import evaluation_key, run_key
 from cosmop_common.records import EvaluationRecord, MeasureRecord
+from cosmop_common.run_handle import RunHandle, StageHandle
 from cosmop_common.store import Store
 
 from cosmop_fid_evaluator.copies_sheet import copies_rows, copies_sheet

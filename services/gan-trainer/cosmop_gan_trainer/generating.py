@@ -7,10 +7,10 @@ import asyncio
 import torch
 from cosmop_common import imagesets
 from cosmop_common.errors import NotFoundError
-from cosmop_common.jobs import RunHandle
 from cosmop_common.names import run_key, sha256_hex, snapshot_key
 from cosmop_common.pb.cosmop.v1 import runs_pb2
 from cosmop_common.records import GanRunRecord, SnapshotRecord, SyntheticRecord
+from cosmop_common.run_handle import RunHandle
 from cosmop_common.store import Store
 
 from cosmop_gan_trainer import snapshots

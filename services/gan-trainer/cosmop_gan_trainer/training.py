@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 import torch
 from cosmop_common import imagesets
 from cosmop_common.datasets import load_dataset
-from cosmop_common.jobs import RunHandle, StageHandle
 from cosmop_common.names import run_key, sha256_hex, snapshot_key
 from cosmop_common.pb.cosmop.v1 import runs_pb2
 from cosmop_common.records import GanRunRecord, SnapshotRecord
+from cosmop_common.run_handle import RunHandle, StageHandle
 from cosmop_common.store import Store
 
 from cosmop_gan_trainer import ranking

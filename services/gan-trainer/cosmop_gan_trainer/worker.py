@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 
 import torch
-from cosmop_common.jobs import JobHandler, RunHandle
+from cosmop_common.jobs import JobHandler
+from cosmop_common.run_handle import RunHandle
 from cosmop_common.store import Store
 
 from cosmop_gan_trainer.errors import TrainerOptionError

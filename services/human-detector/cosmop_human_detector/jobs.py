@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from cosmop_common.jobs import RunHandle
 from cosmop_common.models_kv import ActiveModels
+from cosmop_common.run_handle import RunHandle
 from cosmop_common.store import Store
 from cosmop_vision.runtime import Extractor
 from cosmop_vision.settings import VisionSettings

@@ -13,8 +13,9 @@ import logging
 from contextlib import aclosing
 
 from cosmop_common.errors import CosmopError, InvalidInputError
-from cosmop_common.jobs import JobHandler, RunHandle, StageHandle
+from cosmop_common.jobs import JobHandler
 from cosmop_common.names import run_key
+from cosmop_common.run_handle import RunHandle, StageHandle
 from cosmop_common.runtime import Runtime
 from cosmop_common.tasks import end_tasks
 
