@@ -38,6 +38,8 @@ SERVICES = ("scraper", "dedup", "human-detector", "gan-trainer", "fid-evaluator"
 _STORE_PORTS = 9
 #: A job process ends when no job came for so long.
 _IDLE_SECONDS = 20
+#: CPU priority of job processes. Evaluations yield to the training that they run beside: its time budget is the scarce one.
+_NICE = {"fid-evaluator": 15}
 
 
 class System:
@@ -221,7 +223,7 @@ class System:
             self._running.append(self._supervise(Spec(service, command, environment, self._log(service), ready)))
             if service in JOB_SERVICES:
                 name = f"{service}-job"
-                job = Spec(name, [*command, "job", "--idle-seconds", str(_IDLE_SECONDS)], environment, self._log(name), nice=5)
+                job = Spec(name, [*command, "job", "--idle-seconds", str(_IDLE_SECONDS)], environment, self._log(name), nice=_NICE.get(service, 5))
                 self._runners.append(JobRunner(service, job, self._mark, self._changed))
         await self._start(self._running)
         for runner in self._runners:
