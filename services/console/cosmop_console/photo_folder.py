@@ -89,7 +89,7 @@ class PhotoFolder:
             ),
             dedup=DedupSettings(distance=4),
             dataset=DatasetSettings(test_share=0.25, val_share=0.15),
-            gan=GanSettings(resolution=32, preset="tiny", kimg=6, snapshots=3, samples=160, synthetic=160, max_seconds=150),
+            gan=GanSettings(resolution=32, preset="tiny", kimg=8, snapshots=3, samples=160, synthetic=160, max_seconds=240),
             evaluation=EvaluationSettings(protocol="fid", measures=("kid",), max_images=250),
             classifier=ClassifierSettings(network="efficientnet_lite0", max_seconds=75),
         )
