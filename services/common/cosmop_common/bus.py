@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import time
 
 import nats
 import nats.errors
@@ -32,10 +31,11 @@ class Bus:
         Raises:
             UnreachableError: nobody answers there, or the credentials are refused.
         """
-        deadline = time.monotonic() + settings.connect_seconds
-        while True:
-            try:
-                client = await nats.connect(
+        told = _ErrorLog()
+        try:
+            # The client, told to reconnect for ever, would try for ever here too.
+            client = await asyncio.wait_for(
+                nats.connect(
                     servers=settings.nats_url.split(","),
                     name=f"cosmop-{name}",
                     user=settings.nats_user or None,
@@ -44,17 +44,17 @@ class Bus:
                     max_reconnect_attempts=-1,
                     reconnect_time_wait=0.5,
                     allow_reconnect=True,
-                    error_cb=_log_error,
-                )
-            except (TimeoutError, OSError, nats.errors.Error) as error:
-                if "Authorization" in str(error):
-                    raise UnreachableError(f"NATS at {settings.nats_url} refuses the credentials: check COSMOP_NATS_USER and COSMOP_NATS_PASSWORD") from error
-                if time.monotonic() > deadline:
-                    msg = f"NATS at {settings.nats_url} does not answer ({error}): is it up? COSMOP_NATS_URL says where it is"
-                    raise UnreachableError(msg) from error
-                await asyncio.sleep(0.3)
-            else:
-                return cls(client)
+                    error_cb=told.hear,
+                ),
+                settings.connect_seconds,
+            )
+        except (OSError, nats.errors.Error, TimeoutError) as error:
+            why = str(error) or told.last or "no answer"
+            if told.refused or "authorization" in why.lower():
+                raise UnreachableError(f"NATS at {settings.nats_url} refuses the credentials: check COSMOP_NATS_USER and COSMOP_NATS_PASSWORD") from error
+            raise UnreachableError(f"NATS at {settings.nats_url} does not answer ({why}): is it up? COSMOP_NATS_URL says where it is") from error
+        told.loud = True
+        return cls(client)
 
     @property
     def ready(self) -> bool:
@@ -69,5 +69,18 @@ class Bus:
             await self.client.close()
 
 
-async def _log_error(error: Exception) -> None:
-    log.warning("nats: %s", error or type(error).__name__)
+class _ErrorLog:
+    """What the client complains of: remembered, logged once the connection has stood, and each complaint once in a row."""
+
+    def __init__(self) -> None:
+        self.last = ""
+        self.loud = False
+        self.refused = False
+
+    async def hear(self, error: Exception) -> None:
+        """The client's callback."""
+        text = str(error) or type(error).__name__
+        if self.loud and text != self.last:
+            log.warning("nats: %s", text)
+        self.last = text
+        self.refused = self.refused or "authorization" in text.lower()

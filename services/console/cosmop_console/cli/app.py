@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from cosmop_common.errors import InvalidInputError
 
 from cosmop_console.cli import calls, embedded, target
 from cosmop_console.cli.run import make_plan, run_plan
@@ -42,7 +43,7 @@ def status(home: Home = OUT, endpoint: Endpoint = "") -> None:
 @app.command()
 def provision(home: Home = OUT, endpoint: Endpoint = "") -> None:
     """Make all streams, consumers and buckets; safe to repeat."""
-    asyncio.run(calls.provision(target.find(home, endpoint or "environment")))
+    asyncio.run(calls.provision(target.find(home, endpoint, servers_only=True)))
 
 
 @app.command()
@@ -147,6 +148,9 @@ def classify(
     endpoint: Endpoint = "",
 ) -> None:
     """Classify image files over the endpoint."""
+    for path in images:
+        if not path.is_file():
+            raise InvalidInputError(f"{path} is no file: give image files")
     asyncio.run(calls.classify(target.find(home, endpoint), collection, images, one_class))
 
 

@@ -10,7 +10,7 @@ import grpc
 from cosmop_common.bus import Bus
 from cosmop_common.collection import Collection
 from cosmop_common.datasets import split_reference
-from cosmop_common.errors import CosmopError, InvalidInputError
+from cosmop_common.errors import CosmopError
 from cosmop_common.pb.cosmop.v1 import (
     classifier_pb2,
     console_pb2,
@@ -144,11 +144,7 @@ async def classify(target: Target, collection: str, images: Sequence[Path], one_
 
     async def requests() -> AsyncIterator[classifier_pb2.ClassifyRequest]:
         for path in images:
-            try:
-                content = path.read_bytes()
-            except OSError as error:
-                raise InvalidInputError(f"{path}: cannot be read: {error.strerror}") from error
-            yield classifier_pb2.ClassifyRequest(content=content, collection=collection, one_class=one_class, tag=str(path))
+            yield classifier_pb2.ClassifyRequest(content=path.read_bytes(), collection=collection, one_class=one_class, tag=str(path))
 
     async with target.services() as services:
         try:

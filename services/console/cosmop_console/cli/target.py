@@ -35,23 +35,23 @@ class Target:
             yield services
 
 
-def find(home: Path, endpoint: str) -> Target:
+def find(home: Path, endpoint: str, *, servers_only: bool = False) -> Target:
     """The system to speak to.
 
     Args:
         home: folder of the embedded system.
-        endpoint: ``host:port`` of a cluster's console; "environment": all from COSMOP_... .
+        endpoint: ``host:port`` of a cluster's console.
+        servers_only: NATS and the store are enough, where COSMOP_... says: no service need run yet.
 
     Raises:
         UnreachableError: nothing runs in ``home``, and nothing else is named.
     """
     if endpoint:
-        named = {} if endpoint == "environment" else {"COSMOP_CONSOLE_ADDR": endpoint}
-        return Target.of(os.environ | named)
+        return Target.of(os.environ | {"COSMOP_CONSOLE_ADDR": endpoint})
     running = running_at(home)
     if running:
         return Target.of(os.environ | running)
-    if os.environ.get("COSMOP_CONSOLE_ADDR"):
+    if os.environ.get("COSMOP_NATS_URL" if servers_only else "COSMOP_CONSOLE_ADDR"):
         return Target.of(os.environ)
     raise UnreachableError(f"no system runs in {home}: start one with `cosmop up --home {home}`, or name a cluster's console with --endpoint")
 
