@@ -80,7 +80,7 @@ class PhotoFolder:
         positive = next((c for c in classes if not _NEGATIVE.match(c)), classes[0])
         return Collection(
             name=self.name,
-            title=f"Photos of {self.path.name}",
+            title=f"Folder {self.path.name}",
             concept=f"Images of people that were labelled {positive}",
             classes=classes,
             positive=positive,
