@@ -134,3 +134,12 @@ def test_a_home_that_cannot_be_used_is_named(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert "file/out cannot be used" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_the_command_works_where_the_embedded_system_is_not_installed(tmp_path: Path) -> None:
+    """As in the console's container, whose provision job runs this very command."""
+    code = "import sys; sys.modules['cosmop_local'] = None; from cosmop_console.cli import main; sys.argv = ['cosmop', 'provision']; main()"
+    environment = os.environ | {"COSMOP_NATS_URL": "nats://127.0.0.1:1", "COSMOP_CONNECT_SECONDS": "1"}
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: NATS at nats://127.0.0.1:1 does not answer"), done.stderr

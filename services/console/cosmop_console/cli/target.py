@@ -58,10 +58,12 @@ def find(home: Path, endpoint: str, *, servers_only: bool = False) -> Target:
 
 def running_at(home: Path) -> dict[str, str]:
     """``COSMOP_...`` of the embedded system that runs in a folder; empty when none does."""
+    if not home.is_dir():
+        return {}
     # The embedded system is an option: a container of the console goes without it.
     from cosmop_local.environment import client_environment
 
-    return client_environment(home) if home.is_dir() else {}
+    return client_environment(home)
 
 
 def _fields(kind: type[BaseSettings], environment: Mapping[str, str]) -> dict[str, str]:
