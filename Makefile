@@ -3,7 +3,7 @@ SHELL := /bin/bash
 PYTHON ?= python3
 BIN := .venv/bin
 OUT ?= out
-# torch is installed first, so that nothing else chooses its build. TORCH_INDEX=https://download.pytorch.org/whl/cpu
+# torch is installed first, so that nothing else chooses its build. TORCH_INDEX, set to the address of PyTorch's CPU index,
 # lets a machine without a GPU take the small CPU build.
 TORCH_INDEX ?=
 TORCH := torch==2.13.0
