@@ -1,4 +1,4 @@
-"""Writes docs/collections.md from ``cosmop_common.collection``, whose docstrings are the one source: ``make docs``."""
+"""Writes docs/collections.md from ``cosmop_common.collection``, whose docstrings are the one source."""
 
 from __future__ import annotations
 
