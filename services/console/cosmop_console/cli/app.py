@@ -12,7 +12,13 @@ from cosmop_common.errors import InvalidInputError
 from cosmop_console.cli import calls, embedded, target
 from cosmop_console.cli.run import make_plan, run_plan
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, help="COSMOP from the shell: embedded on this machine, or on a cluster.", rich_markup_mode=None, pretty_exceptions_enable=False)
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    help="COSMOP from the shell: embedded on this machine, or on a cluster.",
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
 train = typer.Typer(no_args_is_help=True, help="Train a model on a dataset version.")
 app.add_typer(train, name="train")
 
