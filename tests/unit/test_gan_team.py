@@ -53,7 +53,7 @@ def lead(path: str) -> None:
     for _ in range(STEPS - 1):
         second.trainer.step()
     torch.save(second.trainer.state()[0], path)
-    team.leave()
+    leave(team)
 
 
 def follow() -> None:
@@ -61,7 +61,14 @@ def follow() -> None:
 
     team = Team.join(CPU)
     follow_leader(team, CPU)
+    leave(team)
+
+
+def leave(team: Team) -> None:
+    """No thread of the group outlives it: one that did could abort the process at its end."""
     team.leave()
+    threads = {(task / "comm").read_text().strip() for task in Path("/proc/self/task").iterdir()}
+    assert not {name for name in threads if "gloo" in name}
 
 
 def test_two_processes_equal_one(tmp_path: Path) -> None:

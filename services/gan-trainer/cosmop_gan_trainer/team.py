@@ -7,11 +7,15 @@ the chunk and not on the process, so that any number of processes computes the s
 from __future__ import annotations
 
 import datetime
+import gc
 import os
 from collections.abc import Sequence
 
 import torch
 import torch.distributed as dist
+
+# Loaded later, by the first optimiser, its functions' default arguments would keep the group alive for ever (see `leave`).
+import torch.distributed.nn
 from torch import Tensor
 
 _PATIENCE = datetime.timedelta(days=30)
@@ -39,6 +43,9 @@ class Team:
         if self.size > 1:
             self.say("quit")
             dist.destroy_process_group()
+            # The group lies in a reference cycle, and only its destructor joins gloo's threads: one that still holds a tensor
+            # when the interpreter ends aborts the process.
+            gc.collect()
 
     def sum(self, tensors: Sequence[Tensor]) -> None:
         """Replaces each tensor by its sum over all processes."""
