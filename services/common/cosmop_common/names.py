@@ -11,7 +11,16 @@ from google.protobuf.message import Message
 from cosmop_common.errors import InvalidInputError
 from cosmop_common.pb.cosmop.v1 import facts_pb2
 
-Fact = facts_pb2.Scraped | facts_pb2.Sighted | facts_pb2.Hashed | facts_pb2.Deduplicated | facts_pb2.Screened | facts_pb2.Labelled | facts_pb2.Erased
+Fact = (
+    facts_pb2.Scraped
+    | facts_pb2.Sighted
+    | facts_pb2.Hashed
+    | facts_pb2.Deduplicated
+    | facts_pb2.Screened
+    | facts_pb2.Classified
+    | facts_pb2.Labelled
+    | facts_pb2.Erased
+)
 
 #: Kinds of facts, in the order of the stages.
 FACT_KINDS: dict[str, type[Fact]] = {
@@ -20,6 +29,7 @@ FACT_KINDS: dict[str, type[Fact]] = {
     "hashed": facts_pb2.Hashed,
     "deduplicated": facts_pb2.Deduplicated,
     "screened": facts_pb2.Screened,
+    "classified": facts_pb2.Classified,
     "labelled": facts_pb2.Labelled,
     "erased": facts_pb2.Erased,
 }

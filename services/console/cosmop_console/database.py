@@ -8,7 +8,7 @@ from pathlib import Path
 from cosmop_common.errors import CosmopError
 
 #: A file of another version is thrown away, and the read model is built anew from the facts.
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 _SCHEMA = """
 CREATE TABLE positions (            -- how far each stream has been applied
@@ -52,6 +52,12 @@ CREATE TABLE labels (
     PRIMARY KEY (collection, image, labeller)
 ) WITHOUT ROWID;
 CREATE INDEX labels_labeller ON labels (collection, labeller);
+
+CREATE TABLE classified (           -- what the served classifier was unsure of
+    collection TEXT NOT NULL, image TEXT NOT NULL,
+    model TEXT NOT NULL, probability REAL NOT NULL, threshold REAL NOT NULL, uncertain INTEGER NOT NULL, at INTEGER NOT NULL,
+    PRIMARY KEY (collection, image)
+) WITHOUT ROWID;
 
 CREATE TABLE letters (
     sequence INTEGER PRIMARY KEY, collection TEXT NOT NULL, image TEXT NOT NULL,

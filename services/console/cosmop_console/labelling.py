@@ -6,6 +6,7 @@ import sqlite3
 from dataclasses import dataclass
 
 _MINE = "SELECT 1 FROM labels l WHERE l.collection = i.collection AND l.image = i.image AND l.labeller = :labeller AND (l.label != '' OR l.unsure)"
+_ASKED = "EXISTS (SELECT 1 FROM classified a WHERE a.collection = i.collection AND a.image = i.image AND a.uncertain)"
 
 
 @dataclass(frozen=True)
@@ -19,7 +20,7 @@ class Progress:
 
 
 def queue(db: sqlite3.Connection, collection: str, labeller: str, after: str, limit: int) -> list[sqlite3.Row]:
-    """Images with people that the labeller has not judged, those first that the human filter was unsure of.
+    """Images with people that the labeller has not judged, those first that the human filter or the served classifier was unsure of.
 
     The rest come in the order of their ids, which are hashes: at random, and the same on every reload.
 
@@ -27,7 +28,8 @@ def queue(db: sqlite3.Connection, collection: str, labeller: str, after: str, li
         after: ``place`` of the last image that the page has; empty to begin.
     """
     return db.execute(
-        f"""SELECT image, score, uncertain, upright_width, upright_height, (1 - uncertain) || image AS place FROM images i
+        f"""SELECT image, score, uncertain OR {_ASKED} AS uncertain, upright_width, upright_height,
+                   (1 - (uncertain OR {_ASKED})) || image AS place FROM images i
             WHERE collection = :collection AND outcome = 'people' AND place > :after AND NOT EXISTS ({_MINE})
             ORDER BY place LIMIT :limit""",  # noqa: S608 - a constant of ours
         {"collection": collection, "labeller": labeller, "after": after, "limit": limit},

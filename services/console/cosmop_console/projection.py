@@ -40,6 +40,8 @@ class Projection:
             self._labelled(fact)
         elif isinstance(fact, facts_pb2.Sighted):
             self._sighted(fact)
+        elif isinstance(fact, facts_pb2.Classified):
+            self._classified(fact)
         else:
             self._staged(fact, sequence)
 
@@ -99,6 +101,13 @@ class Projection:
         self._agree(*where)
         if row is not None and row["kind"] in COPIES:
             self._agree(fact.collection, row["kept"])
+
+    def _classified(self, fact: facts_pb2.Classified) -> None:
+        """A served classifier's word on an image; it makes no image either."""
+        self._db.execute(
+            "INSERT OR REPLACE INTO classified VALUES (?, ?, ?, ?, ?, ?, ?)",
+            (fact.collection, fact.image, fact.model, fact.probability, fact.threshold, fact.uncertain, _millis(fact.at)),
+        )
 
     def _touch(self, collection: str, image: str) -> None:
         """The image's row, made where there is none, with the votes that came before it."""

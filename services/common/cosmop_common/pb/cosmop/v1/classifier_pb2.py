@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from cosmop_common.pb.cosmop.v1 import runs_pb2 as cosmop_dot_v1_dot_runs__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1a\x63osmop/v1/classifier.proto\x12\tcosmop.v1\x1a\x14\x63osmop/v1/runs.proto\"\x8f\x01\n\x0f\x43lassifyRequest\x12\x11\n\x07\x63ontent\x18\x01 \x01(\x0cH\x00\x12\x0c\n\x02id\x18\x02 \x01(\tH\x00\x12\r\n\x05model\x18\x03 \x01(\t\x12\x0f\n\x07version\x18\x04 \x01(\t\x12\x12\n\ncollection\x18\x05 \x01(\t\x12\x11\n\tone_class\x18\x06 \x01(\x08\x12\x0b\n\x03tag\x18\x07 \x01(\tB\x07\n\x05image\"\xd9\x01\n\x10\x43lassifyResponse\x12\r\n\x05label\x18\x01 \x01(\t\x12\x10\n\x08positive\x18\x02 \x01(\x08\x12\x13\n\x0bprobability\x18\x03 \x01(\x01\x12\x11\n\tthreshold\x18\x04 \x01(\x01\x12\r\n\x05model\x18\x05 \x01(\t\x12\x0f\n\x07version\x18\x06 \x01(\t\x12\x11\n\tuncertain\x18\x07 \x01(\x08\x12-\n\tone_class\x18\x08 \x01(\x0b\x32\x1a.cosmop.v1.OneClassVerdict\x12\x0b\n\x03tag\x18\t \x01(\t\x12\r\n\x05\x65rror\x18\n \x01(\t\"e\n\x0fOneClassVerdict\x12\x10\n\x08positive\x18\x01 \x01(\x08\x12\r\n\x05score\x18\x02 \x01(\x01\x12\x11\n\tthreshold\x18\x03 \x01(\x01\x12\r\n\x05model\x18\x04 \x01(\t\x12\x0f\n\x07version\x18\x05 \x01(\t\"v\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x0c\n\x04kind\x18\x03 \x01(\t\x12\x0e\n\x06\x61\x63tive\x18\x04 \x01(\x08\x12\x0f\n\x07\x63lasses\x18\x05 \x03(\t\x12\x11\n\tthreshold\x18\x06 \x01(\x01\x12\x0c\n\x04\x63\x61rd\x18\x07 \x01(\t\"\'\n\x11ListModelsRequest\x12\x12\n\ncollection\x18\x01 \x01(\t\"6\n\x12ListModelsResponse\x12 \n\x06models\x18\x01 \x03(\x0b\x32\x10.cosmop.v1.Model\"0\n\x0fGetModelRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\"5\n\x14\x41\x63tivateModelRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\"m\n\x0cTrainRequest\x12\x12\n\ncollection\x18\x01 \x01(\t\x12,\n\x05train\x18\x02 \x01(\x0b\x32\x1d.cosmop.v1.TrainClassifierJob\x12\x0b\n\x03run\x18\x03 \x01(\t\x12\x0e\n\x06parent\x18\x04 \x01(\t2\x9b\x03\n\nClassifier\x12\x43\n\x08\x43lassify\x12\x1a.cosmop.v1.ClassifyRequest\x1a\x1b.cosmop.v1.ClassifyResponse\x12M\n\x0e\x43lassifyStream\x12\x1a.cosmop.v1.ClassifyRequest\x1a\x1b.cosmop.v1.ClassifyResponse(\x01\x30\x01\x12I\n\nListModels\x12\x1c.cosmop.v1.ListModelsRequest\x1a\x1d.cosmop.v1.ListModelsResponse\x12\x38\n\x08GetModel\x12\x1a.cosmop.v1.GetModelRequest\x1a\x10.cosmop.v1.Model\x12\x42\n\rActivateModel\x12\x1f.cosmop.v1.ActivateModelRequest\x1a\x10.cosmop.v1.Model\x12\x30\n\x05Train\x12\x17.cosmop.v1.TrainRequest\x1a\x0e.cosmop.v1.Runb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1a\x63osmop/v1/classifier.proto\x12\tcosmop.v1\x1a\x14\x63osmop/v1/runs.proto\"\x8f\x01\n\x0f\x43lassifyRequest\x12\x11\n\x07\x63ontent\x18\x01 \x01(\x0cH\x00\x12\x0c\n\x02id\x18\x02 \x01(\tH\x00\x12\r\n\x05model\x18\x03 \x01(\t\x12\x0f\n\x07version\x18\x04 \x01(\t\x12\x12\n\ncollection\x18\x05 \x01(\t\x12\x11\n\tone_class\x18\x06 \x01(\x08\x12\x0b\n\x03tag\x18\x07 \x01(\tB\x07\n\x05image\"\xd9\x01\n\x10\x43lassifyResponse\x12\r\n\x05label\x18\x01 \x01(\t\x12\x10\n\x08positive\x18\x02 \x01(\x08\x12\x13\n\x0bprobability\x18\x03 \x01(\x01\x12\x11\n\tthreshold\x18\x04 \x01(\x01\x12\r\n\x05model\x18\x05 \x01(\t\x12\x0f\n\x07version\x18\x06 \x01(\t\x12\x11\n\tuncertain\x18\x07 \x01(\x08\x12-\n\tone_class\x18\x08 \x01(\x0b\x32\x1a.cosmop.v1.OneClassVerdict\x12\x0b\n\x03tag\x18\t \x01(\t\x12\r\n\x05\x65rror\x18\n \x01(\t\"e\n\x0fOneClassVerdict\x12\x10\n\x08positive\x18\x01 \x01(\x08\x12\r\n\x05score\x18\x02 \x01(\x01\x12\x11\n\tthreshold\x18\x03 \x01(\x01\x12\r\n\x05model\x18\x04 \x01(\t\x12\x0f\n\x07version\x18\x05 \x01(\t\"\x7f\n\x0e\x45xplainRequest\x12\x11\n\x07\x63ontent\x18\x01 \x01(\x0cH\x00\x12\x0c\n\x02id\x18\x02 \x01(\tH\x00\x12\r\n\x05model\x18\x03 \x01(\t\x12\x0f\n\x07version\x18\x04 \x01(\t\x12\x12\n\ncollection\x18\x05 \x01(\t\x12\x0f\n\x07nearest\x18\x06 \x01(\rB\x07\n\x05image\"\xcb\x01\n\x0f\x45xplainResponse\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x10\n\x08positive\x18\x03 \x01(\x08\x12\r\n\x05score\x18\x04 \x01(\x01\x12\x11\n\tthreshold\x18\x05 \x01(\x01\x12$\n\x08heat_map\x18\x06 \x01(\x0b\x32\x12.cosmop.v1.HeatMap\x12\x0f\n\x07overlay\x18\x07 \x01(\x0c\x12-\n\x07nearest\x18\x08 \x03(\x0b\x32\x1c.cosmop.v1.TrainingNeighbour\"H\n\x07HeatMap\x12\x0e\n\x06height\x18\x01 \x01(\r\x12\r\n\x05width\x18\x02 \x01(\r\x12\x0e\n\x06values\x18\x03 \x03(\x02\x12\x0e\n\x06method\x18\x04 \x01(\t\"6\n\x11TrainingNeighbour\x12\r\n\x05image\x18\x01 \x01(\t\x12\x12\n\nsimilarity\x18\x02 \x01(\x01\"v\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x0c\n\x04kind\x18\x03 \x01(\t\x12\x0e\n\x06\x61\x63tive\x18\x04 \x01(\x08\x12\x0f\n\x07\x63lasses\x18\x05 \x03(\t\x12\x11\n\tthreshold\x18\x06 \x01(\x01\x12\x0c\n\x04\x63\x61rd\x18\x07 \x01(\t\"\'\n\x11ListModelsRequest\x12\x12\n\ncollection\x18\x01 \x01(\t\"6\n\x12ListModelsResponse\x12 \n\x06models\x18\x01 \x03(\x0b\x32\x10.cosmop.v1.Model\"0\n\x0fGetModelRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\"5\n\x14\x41\x63tivateModelRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\"m\n\x0cTrainRequest\x12\x12\n\ncollection\x18\x01 \x01(\t\x12,\n\x05train\x18\x02 \x01(\x0b\x32\x1d.cosmop.v1.TrainClassifierJob\x12\x0b\n\x03run\x18\x03 \x01(\t\x12\x0e\n\x06parent\x18\x04 \x01(\t\"\x83\x01\n\x16StartExperimentRequest\x12\x12\n\ncollection\x18\x01 \x01(\t\x12\x38\n\nexperiment\x18\x02 \x01(\x0b\x32$.cosmop.v1.AugmentationExperimentJob\x12\x0b\n\x03run\x18\x03 \x01(\t\x12\x0e\n\x06parent\x18\x04 \x01(\t2\xa3\x04\n\nClassifier\x12\x43\n\x08\x43lassify\x12\x1a.cosmop.v1.ClassifyRequest\x1a\x1b.cosmop.v1.ClassifyResponse\x12M\n\x0e\x43lassifyStream\x12\x1a.cosmop.v1.ClassifyRequest\x1a\x1b.cosmop.v1.ClassifyResponse(\x01\x30\x01\x12@\n\x07\x45xplain\x12\x19.cosmop.v1.ExplainRequest\x1a\x1a.cosmop.v1.ExplainResponse\x12I\n\nListModels\x12\x1c.cosmop.v1.ListModelsRequest\x1a\x1d.cosmop.v1.ListModelsResponse\x12\x38\n\x08GetModel\x12\x1a.cosmop.v1.GetModelRequest\x1a\x10.cosmop.v1.Model\x12\x42\n\rActivateModel\x12\x1f.cosmop.v1.ActivateModelRequest\x1a\x10.cosmop.v1.Model\x12\x30\n\x05Train\x12\x17.cosmop.v1.TrainRequest\x1a\x0e.cosmop.v1.Run\x12\x44\n\x0fStartExperiment\x12!.cosmop.v1.StartExperimentRequest\x1a\x0e.cosmop.v1.Runb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -38,18 +38,28 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CLASSIFYRESPONSE']._serialized_end=427
   _globals['_ONECLASSVERDICT']._serialized_start=429
   _globals['_ONECLASSVERDICT']._serialized_end=530
-  _globals['_MODEL']._serialized_start=532
-  _globals['_MODEL']._serialized_end=650
-  _globals['_LISTMODELSREQUEST']._serialized_start=652
-  _globals['_LISTMODELSREQUEST']._serialized_end=691
-  _globals['_LISTMODELSRESPONSE']._serialized_start=693
-  _globals['_LISTMODELSRESPONSE']._serialized_end=747
-  _globals['_GETMODELREQUEST']._serialized_start=749
-  _globals['_GETMODELREQUEST']._serialized_end=797
-  _globals['_ACTIVATEMODELREQUEST']._serialized_start=799
-  _globals['_ACTIVATEMODELREQUEST']._serialized_end=852
-  _globals['_TRAINREQUEST']._serialized_start=854
-  _globals['_TRAINREQUEST']._serialized_end=963
-  _globals['_CLASSIFIER']._serialized_start=966
-  _globals['_CLASSIFIER']._serialized_end=1377
+  _globals['_EXPLAINREQUEST']._serialized_start=532
+  _globals['_EXPLAINREQUEST']._serialized_end=659
+  _globals['_EXPLAINRESPONSE']._serialized_start=662
+  _globals['_EXPLAINRESPONSE']._serialized_end=865
+  _globals['_HEATMAP']._serialized_start=867
+  _globals['_HEATMAP']._serialized_end=939
+  _globals['_TRAININGNEIGHBOUR']._serialized_start=941
+  _globals['_TRAININGNEIGHBOUR']._serialized_end=995
+  _globals['_MODEL']._serialized_start=997
+  _globals['_MODEL']._serialized_end=1115
+  _globals['_LISTMODELSREQUEST']._serialized_start=1117
+  _globals['_LISTMODELSREQUEST']._serialized_end=1156
+  _globals['_LISTMODELSRESPONSE']._serialized_start=1158
+  _globals['_LISTMODELSRESPONSE']._serialized_end=1212
+  _globals['_GETMODELREQUEST']._serialized_start=1214
+  _globals['_GETMODELREQUEST']._serialized_end=1262
+  _globals['_ACTIVATEMODELREQUEST']._serialized_start=1264
+  _globals['_ACTIVATEMODELREQUEST']._serialized_end=1317
+  _globals['_TRAINREQUEST']._serialized_start=1319
+  _globals['_TRAINREQUEST']._serialized_end=1428
+  _globals['_STARTEXPERIMENTREQUEST']._serialized_start=1431
+  _globals['_STARTEXPERIMENTREQUEST']._serialized_end=1562
+  _globals['_CLASSIFIER']._serialized_start=1565
+  _globals['_CLASSIFIER']._serialized_end=2112
 # @@protoc_insertion_point(module_scope)

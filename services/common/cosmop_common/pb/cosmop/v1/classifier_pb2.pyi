@@ -148,6 +148,151 @@ class OneClassVerdict(_message.Message):
 Global___OneClassVerdict: _TypeAlias = OneClassVerdict  # noqa: Y015
 
 @_typing.final
+class ExplainRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CONTENT_FIELD_NUMBER: _builtins.int
+    ID_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    COLLECTION_FIELD_NUMBER: _builtins.int
+    NEAREST_FIELD_NUMBER: _builtins.int
+    content: _builtins.bytes
+    """An encoded image: JPEG, PNG, WebP."""
+    id: _builtins.str
+    """An image of the store, by its id."""
+    model: _builtins.str
+    """Model name, binary or one-class; empty: the collection's binary classifier."""
+    version: _builtins.str
+    """Model version; empty: the active one."""
+    collection: _builtins.str
+    nearest: _builtins.int
+    """How many training images to name, at most 50; 0: five."""
+    def __init__(
+        self,
+        *,
+        content: _builtins.bytes = ...,
+        id: _builtins.str = ...,
+        model: _builtins.str = ...,
+        version: _builtins.str = ...,
+        collection: _builtins.str = ...,
+        nearest: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "id", b"id", "image", b"image"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["collection", b"collection", "content", b"content", "id", b"id", "image", b"image", "model", b"model", "nearest", b"nearest", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_image: _TypeAlias = _typing.Literal["content", "id"]  # noqa: Y015
+    _WhichOneofArgType_image: _TypeAlias = _typing.Literal["image", b"image"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_image) -> _WhichOneofReturnType_image | None: ...
+
+Global___ExplainRequest: _TypeAlias = ExplainRequest  # noqa: Y015
+
+@_typing.final
+class ExplainResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    POSITIVE_FIELD_NUMBER: _builtins.int
+    SCORE_FIELD_NUMBER: _builtins.int
+    THRESHOLD_FIELD_NUMBER: _builtins.int
+    HEAT_MAP_FIELD_NUMBER: _builtins.int
+    OVERLAY_FIELD_NUMBER: _builtins.int
+    NEAREST_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    version: _builtins.str
+    positive: _builtins.bool
+    score: _builtins.float
+    """Calibrated probability of the positive class (binary), or the score (one-class)."""
+    threshold: _builtins.float
+    overlay: _builtins.bytes
+    """What the network saw of the image with the heat map laid over it: PNG."""
+    @_builtins.property
+    def heat_map(self) -> Global___HeatMap: ...
+    @_builtins.property
+    def nearest(self) -> _containers.RepeatedCompositeFieldContainer[Global___TrainingNeighbour]:
+        """Training images most like this one, best first."""
+
+    def __init__(
+        self,
+        *,
+        model: _builtins.str = ...,
+        version: _builtins.str = ...,
+        positive: _builtins.bool = ...,
+        score: _builtins.float = ...,
+        threshold: _builtins.float = ...,
+        heat_map: Global___HeatMap | None = ...,
+        overlay: _builtins.bytes = ...,
+        nearest: _abc.Iterable[Global___TrainingNeighbour] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["heat_map", b"heat_map"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["heat_map", b"heat_map", "model", b"model", "nearest", b"nearest", "overlay", b"overlay", "positive", b"positive", "score", b"score", "threshold", b"threshold", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExplainResponse: _TypeAlias = ExplainResponse  # noqa: Y015
+
+@_typing.final
+class HeatMap(_message.Message):
+    """How much each part of the image speaks for the verdict that was given."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HEIGHT_FIELD_NUMBER: _builtins.int
+    WIDTH_FIELD_NUMBER: _builtins.int
+    VALUES_FIELD_NUMBER: _builtins.int
+    METHOD_FIELD_NUMBER: _builtins.int
+    height: _builtins.int
+    width: _builtins.int
+    method: _builtins.str
+    """"grad-cam", or "feature-occlusion" for a head that is not linear."""
+    @_builtins.property
+    def values(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """Row by row, in [0, 1]; 1 is the part that speaks loudest, all 0: no part speaks for it."""
+
+    def __init__(
+        self,
+        *,
+        height: _builtins.int = ...,
+        width: _builtins.int = ...,
+        values: _abc.Iterable[_builtins.float] | None = ...,
+        method: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["height", b"height", "method", b"method", "values", b"values", "width", b"width"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___HeatMap: _TypeAlias = HeatMap  # noqa: Y015
+
+@_typing.final
+class TrainingNeighbour(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    IMAGE_FIELD_NUMBER: _builtins.int
+    SIMILARITY_FIELD_NUMBER: _builtins.int
+    image: _builtins.str
+    """sha256 of the image's bytes."""
+    similarity: _builtins.float
+    """Cosine of the two images' pooled features, in [-1, 1]."""
+    def __init__(
+        self,
+        *,
+        image: _builtins.str = ...,
+        similarity: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["image", b"image", "similarity", b"similarity"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TrainingNeighbour: _TypeAlias = TrainingNeighbour  # noqa: Y015
+
+@_typing.final
 class Model(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -300,3 +445,32 @@ class TrainRequest(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___TrainRequest: _TypeAlias = TrainRequest  # noqa: Y015
+
+@_typing.final
+class StartExperimentRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COLLECTION_FIELD_NUMBER: _builtins.int
+    EXPERIMENT_FIELD_NUMBER: _builtins.int
+    RUN_FIELD_NUMBER: _builtins.int
+    PARENT_FIELD_NUMBER: _builtins.int
+    collection: _builtins.str
+    run: _builtins.str
+    parent: _builtins.str
+    @_builtins.property
+    def experiment(self) -> _runs_pb2.AugmentationExperimentJob: ...
+    def __init__(
+        self,
+        *,
+        collection: _builtins.str = ...,
+        experiment: _runs_pb2.AugmentationExperimentJob | None = ...,
+        run: _builtins.str = ...,
+        parent: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["experiment", b"experiment"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["collection", b"collection", "experiment", b"experiment", "parent", b"parent", "run", b"run"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StartExperimentRequest: _TypeAlias = StartExperimentRequest  # noqa: Y015

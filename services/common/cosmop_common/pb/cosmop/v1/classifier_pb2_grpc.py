@@ -46,6 +46,11 @@ class ClassifierStub:
                 request_serializer=cosmop_dot_v1_dot_classifier__pb2.ClassifyRequest.SerializeToString,
                 response_deserializer=cosmop_dot_v1_dot_classifier__pb2.ClassifyResponse.FromString,
                 _registered_method=True)
+        self.Explain = channel.unary_unary(
+                '/cosmop.v1.Classifier/Explain',
+                request_serializer=cosmop_dot_v1_dot_classifier__pb2.ExplainRequest.SerializeToString,
+                response_deserializer=cosmop_dot_v1_dot_classifier__pb2.ExplainResponse.FromString,
+                _registered_method=True)
         self.ListModels = channel.unary_unary(
                 '/cosmop.v1.Classifier/ListModels',
                 request_serializer=cosmop_dot_v1_dot_classifier__pb2.ListModelsRequest.SerializeToString,
@@ -66,6 +71,11 @@ class ClassifierStub:
                 request_serializer=cosmop_dot_v1_dot_classifier__pb2.TrainRequest.SerializeToString,
                 response_deserializer=cosmop_dot_v1_dot_runs__pb2.Run.FromString,
                 _registered_method=True)
+        self.StartExperiment = channel.unary_unary(
+                '/cosmop.v1.Classifier/StartExperiment',
+                request_serializer=cosmop_dot_v1_dot_classifier__pb2.StartExperimentRequest.SerializeToString,
+                response_deserializer=cosmop_dot_v1_dot_runs__pb2.Run.FromString,
+                _registered_method=True)
 
 
 class ClassifierServicer:
@@ -80,6 +90,13 @@ class ClassifierServicer:
 
     def ClassifyStream(self, request_iterator, context):
         """Answers in the order of the requests; an image that cannot be read is an answer with an error, not the stream's end.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Explain(self, request, context):
+        """Where in the image the verdict comes from, and which training images are most like it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -110,6 +127,13 @@ class ClassifierServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def StartExperiment(self, request, context):
+        """What do synthetic images do to each classifier? FAILED_PRECONDITION where test images could have leaked into the generator.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ClassifierServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -122,6 +146,11 @@ def add_ClassifierServicer_to_server(servicer, server):
                     servicer.ClassifyStream,
                     request_deserializer=cosmop_dot_v1_dot_classifier__pb2.ClassifyRequest.FromString,
                     response_serializer=cosmop_dot_v1_dot_classifier__pb2.ClassifyResponse.SerializeToString,
+            ),
+            'Explain': grpc.unary_unary_rpc_method_handler(
+                    servicer.Explain,
+                    request_deserializer=cosmop_dot_v1_dot_classifier__pb2.ExplainRequest.FromString,
+                    response_serializer=cosmop_dot_v1_dot_classifier__pb2.ExplainResponse.SerializeToString,
             ),
             'ListModels': grpc.unary_unary_rpc_method_handler(
                     servicer.ListModels,
@@ -141,6 +170,11 @@ def add_ClassifierServicer_to_server(servicer, server):
             'Train': grpc.unary_unary_rpc_method_handler(
                     servicer.Train,
                     request_deserializer=cosmop_dot_v1_dot_classifier__pb2.TrainRequest.FromString,
+                    response_serializer=cosmop_dot_v1_dot_runs__pb2.Run.SerializeToString,
+            ),
+            'StartExperiment': grpc.unary_unary_rpc_method_handler(
+                    servicer.StartExperiment,
+                    request_deserializer=cosmop_dot_v1_dot_classifier__pb2.StartExperimentRequest.FromString,
                     response_serializer=cosmop_dot_v1_dot_runs__pb2.Run.SerializeToString,
             ),
     }
@@ -199,6 +233,33 @@ class Classifier:
             '/cosmop.v1.Classifier/ClassifyStream',
             cosmop_dot_v1_dot_classifier__pb2.ClassifyRequest.SerializeToString,
             cosmop_dot_v1_dot_classifier__pb2.ClassifyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Explain(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/cosmop.v1.Classifier/Explain',
+            cosmop_dot_v1_dot_classifier__pb2.ExplainRequest.SerializeToString,
+            cosmop_dot_v1_dot_classifier__pb2.ExplainResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -306,6 +367,33 @@ class Classifier:
             target,
             '/cosmop.v1.Classifier/Train',
             cosmop_dot_v1_dot_classifier__pb2.TrainRequest.SerializeToString,
+            cosmop_dot_v1_dot_runs__pb2.Run.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def StartExperiment(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/cosmop.v1.Classifier/StartExperiment',
+            cosmop_dot_v1_dot_classifier__pb2.StartExperimentRequest.SerializeToString,
             cosmop_dot_v1_dot_runs__pb2.Run.FromString,
             options,
             channel_credentials,

@@ -37,11 +37,15 @@ class ClassifierStub:
     Classify: _grpc.UnaryUnaryMultiCallable[_classifier_pb2.ClassifyRequest, _classifier_pb2.ClassifyResponse]
     ClassifyStream: _grpc.StreamStreamMultiCallable[_classifier_pb2.ClassifyRequest, _classifier_pb2.ClassifyResponse]
     """Answers in the order of the requests; an image that cannot be read is an answer with an error, not the stream's end."""
+    Explain: _grpc.UnaryUnaryMultiCallable[_classifier_pb2.ExplainRequest, _classifier_pb2.ExplainResponse]
+    """Where in the image the verdict comes from, and which training images are most like it."""
     ListModels: _grpc.UnaryUnaryMultiCallable[_classifier_pb2.ListModelsRequest, _classifier_pb2.ListModelsResponse]
     GetModel: _grpc.UnaryUnaryMultiCallable[_classifier_pb2.GetModelRequest, _classifier_pb2.Model]
     ActivateModel: _grpc.UnaryUnaryMultiCallable[_classifier_pb2.ActivateModelRequest, _classifier_pb2.Model]
     """Atomic: the old model serves until the new one has passed its smoke test, and goes on if it fails."""
     Train: _grpc.UnaryUnaryMultiCallable[_classifier_pb2.TrainRequest, _runs_pb2.Run]
+    StartExperiment: _grpc.UnaryUnaryMultiCallable[_classifier_pb2.StartExperimentRequest, _runs_pb2.Run]
+    """What do synthetic images do to each classifier? FAILED_PRECONDITION where test images could have leaked into the generator."""
 
 @_typing.type_check_only
 class ClassifierAsyncStub(ClassifierStub):
@@ -51,11 +55,15 @@ class ClassifierAsyncStub(ClassifierStub):
     Classify: _aio.UnaryUnaryMultiCallable[_classifier_pb2.ClassifyRequest, _classifier_pb2.ClassifyResponse]  # type: ignore[assignment]
     ClassifyStream: _aio.StreamStreamMultiCallable[_classifier_pb2.ClassifyRequest, _classifier_pb2.ClassifyResponse]  # type: ignore[assignment]
     """Answers in the order of the requests; an image that cannot be read is an answer with an error, not the stream's end."""
+    Explain: _aio.UnaryUnaryMultiCallable[_classifier_pb2.ExplainRequest, _classifier_pb2.ExplainResponse]  # type: ignore[assignment]
+    """Where in the image the verdict comes from, and which training images are most like it."""
     ListModels: _aio.UnaryUnaryMultiCallable[_classifier_pb2.ListModelsRequest, _classifier_pb2.ListModelsResponse]  # type: ignore[assignment]
     GetModel: _aio.UnaryUnaryMultiCallable[_classifier_pb2.GetModelRequest, _classifier_pb2.Model]  # type: ignore[assignment]
     ActivateModel: _aio.UnaryUnaryMultiCallable[_classifier_pb2.ActivateModelRequest, _classifier_pb2.Model]  # type: ignore[assignment]
     """Atomic: the old model serves until the new one has passed its smoke test, and goes on if it fails."""
     Train: _aio.UnaryUnaryMultiCallable[_classifier_pb2.TrainRequest, _runs_pb2.Run]  # type: ignore[assignment]
+    StartExperiment: _aio.UnaryUnaryMultiCallable[_classifier_pb2.StartExperimentRequest, _runs_pb2.Run]  # type: ignore[assignment]
+    """What do synthetic images do to each classifier? FAILED_PRECONDITION where test images could have leaked into the generator."""
 
 class ClassifierServicer(metaclass=_abc_1.ABCMeta):
     """Is an image of the concept? Trains on a dataset version and serves what it trained."""
@@ -74,6 +82,14 @@ class ClassifierServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_classifier_pb2.ClassifyResponse], _abc.AsyncIterator[_classifier_pb2.ClassifyResponse]]:
         """Answers in the order of the requests; an image that cannot be read is an answer with an error, not the stream's end."""
+
+    @_abc_1.abstractmethod
+    def Explain(
+        self,
+        request: _classifier_pb2.ExplainRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_classifier_pb2.ExplainResponse, _abc.Awaitable[_classifier_pb2.ExplainResponse]]:
+        """Where in the image the verdict comes from, and which training images are most like it."""
 
     @_abc_1.abstractmethod
     def ListModels(
@@ -103,5 +119,13 @@ class ClassifierServicer(metaclass=_abc_1.ABCMeta):
         request: _classifier_pb2.TrainRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_runs_pb2.Run, _abc.Awaitable[_runs_pb2.Run]]: ...
+
+    @_abc_1.abstractmethod
+    def StartExperiment(
+        self,
+        request: _classifier_pb2.StartExperimentRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_runs_pb2.Run, _abc.Awaitable[_runs_pb2.Run]]:
+        """What do synthetic images do to each classifier? FAILED_PRECONDITION where test images could have leaked into the generator."""
 
 def add_ClassifierServicer_to_server(servicer: ClassifierServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

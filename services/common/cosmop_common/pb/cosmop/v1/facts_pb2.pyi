@@ -490,6 +490,49 @@ class Labelled(_message.Message):
 Global___Labelled: _TypeAlias = Labelled  # noqa: Y015
 
 @_typing.final
+class Classified(_message.Message):
+    """What a served classifier said of an image when it was unsure: a person should look. It puts the image first in the labelling queue."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COLLECTION_FIELD_NUMBER: _builtins.int
+    IMAGE_FIELD_NUMBER: _builtins.int
+    AT_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
+    PROBABILITY_FIELD_NUMBER: _builtins.int
+    THRESHOLD_FIELD_NUMBER: _builtins.int
+    UNCERTAIN_FIELD_NUMBER: _builtins.int
+    collection: _builtins.str
+    image: _builtins.str
+    model: _builtins.str
+    """"<name>/<version>"."""
+    probability: _builtins.float
+    """Calibrated probability of the collection's positive class."""
+    threshold: _builtins.float
+    uncertain: _builtins.bool
+    """The probability lies in the model's conformal band."""
+    @_builtins.property
+    def at(self) -> _timestamp_pb2.Timestamp: ...
+    def __init__(
+        self,
+        *,
+        collection: _builtins.str = ...,
+        image: _builtins.str = ...,
+        at: _timestamp_pb2.Timestamp | None = ...,
+        model: _builtins.str = ...,
+        probability: _builtins.float = ...,
+        threshold: _builtins.float = ...,
+        uncertain: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["at", b"at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["at", b"at", "collection", b"collection", "image", b"image", "model", b"model", "probability", b"probability", "threshold", b"threshold", "uncertain", b"uncertain"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Classified: _TypeAlias = Classified  # noqa: Y015
+
+@_typing.final
 class Erased(_message.Message):
     """A tombstone: the image must not be kept, used or fetched again."""
 
