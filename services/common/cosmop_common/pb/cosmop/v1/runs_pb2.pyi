@@ -60,6 +60,7 @@ class Job(_message.Message):
     EVALUATE_FIELD_NUMBER: _builtins.int
     TRAIN_CLASSIFIER_FIELD_NUMBER: _builtins.int
     PIPELINE_FIELD_NUMBER: _builtins.int
+    AUGMENTATION_EXPERIMENT_FIELD_NUMBER: _builtins.int
     run: _builtins.str
     collection: _builtins.str
     parent: _builtins.str
@@ -80,6 +81,8 @@ class Job(_message.Message):
     def train_classifier(self) -> Global___TrainClassifierJob: ...
     @_builtins.property
     def pipeline(self) -> Global___PipelineJob: ...
+    @_builtins.property
+    def augmentation_experiment(self) -> Global___AugmentationExperimentJob: ...
     def __init__(
         self,
         *,
@@ -94,12 +97,13 @@ class Job(_message.Message):
         evaluate: Global___EvaluateJob | None = ...,
         train_classifier: Global___TrainClassifierJob | None = ...,
         pipeline: Global___PipelineJob | None = ...,
+        augmentation_experiment: Global___AugmentationExperimentJob | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["at", b"at", "evaluate", b"evaluate", "generate", b"generate", "pipeline", b"pipeline", "scrape", b"scrape", "spec", b"spec", "train_classifier", b"train_classifier", "train_gan", b"train_gan", "train_human_detector", b"train_human_detector"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["at", b"at", "augmentation_experiment", b"augmentation_experiment", "evaluate", b"evaluate", "generate", b"generate", "pipeline", b"pipeline", "scrape", b"scrape", "spec", b"spec", "train_classifier", b"train_classifier", "train_gan", b"train_gan", "train_human_detector", b"train_human_detector"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["at", b"at", "collection", b"collection", "evaluate", b"evaluate", "generate", b"generate", "parent", b"parent", "pipeline", b"pipeline", "run", b"run", "scrape", b"scrape", "spec", b"spec", "train_classifier", b"train_classifier", "train_gan", b"train_gan", "train_human_detector", b"train_human_detector"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["at", b"at", "augmentation_experiment", b"augmentation_experiment", "collection", b"collection", "evaluate", b"evaluate", "generate", b"generate", "parent", b"parent", "pipeline", b"pipeline", "run", b"run", "scrape", b"scrape", "spec", b"spec", "train_classifier", b"train_classifier", "train_gan", b"train_gan", "train_human_detector", b"train_human_detector"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_spec: _TypeAlias = _typing.Literal["scrape", "train_human_detector", "train_gan", "generate", "evaluate", "train_classifier", "pipeline"]  # noqa: Y015
+    _WhichOneofReturnType_spec: _TypeAlias = _typing.Literal["scrape", "train_human_detector", "train_gan", "generate", "evaluate", "train_classifier", "pipeline", "augmentation_experiment"]  # noqa: Y015
     _WhichOneofArgType_spec: _TypeAlias = _typing.Literal["spec", b"spec"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_spec) -> _WhichOneofReturnType_spec | None: ...
 
@@ -420,6 +424,79 @@ class TrainClassifierJob(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___TrainClassifierJob: _TypeAlias = TrainClassifierJob  # noqa: Y015
+
+@_typing.final
+class AugmentationExperimentJob(_message.Message):
+    """The paper's question, asked of one dataset version: what do synthetic images do to each classifier?"""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class OptionsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    DATASET_FIELD_NUMBER: _builtins.int
+    GAN_RUN_FIELD_NUMBER: _builtins.int
+    SYNTHETIC_FIELD_NUMBER: _builtins.int
+    NETWORK_FIELD_NUMBER: _builtins.int
+    SEEDS_FIELD_NUMBER: _builtins.int
+    RATIOS_FIELD_NUMBER: _builtins.int
+    SEED_FIELD_NUMBER: _builtins.int
+    OPTIONS_FIELD_NUMBER: _builtins.int
+    dataset: _builtins.str
+    """"<collection>/<version>": trained on its train split, measured on its test split."""
+    gan_run: _builtins.str
+    """The GAN run whose best snapshot makes the synthetic images. It must have learned from the train split of this dataset version."""
+    synthetic: _builtins.str
+    """A synthetic set of that GAN run ("synthetic:<run>"); empty: as many images as needed are generated."""
+    network: _builtins.str
+    seeds: _builtins.int
+    """Repetitions, each on its own part of the train split; 0: 5."""
+    seed: _builtins.int
+    """Everything random follows from it."""
+    @_builtins.property
+    def ratios(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """Synthetic images for each real positive one, one condition each; empty: 0.5, 1, 2."""
+
+    @_builtins.property
+    def options(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Further settings, as the classifier's README names them."""
+
+    def __init__(
+        self,
+        *,
+        dataset: _builtins.str = ...,
+        gan_run: _builtins.str = ...,
+        synthetic: _builtins.str = ...,
+        network: _builtins.str = ...,
+        seeds: _builtins.int = ...,
+        ratios: _abc.Iterable[_builtins.float] | None = ...,
+        seed: _builtins.int = ...,
+        options: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dataset", b"dataset", "gan_run", b"gan_run", "network", b"network", "options", b"options", "ratios", b"ratios", "seed", b"seed", "seeds", b"seeds", "synthetic", b"synthetic"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AugmentationExperimentJob: _TypeAlias = AugmentationExperimentJob  # noqa: Y015
 
 @_typing.final
 class PipelineJob(_message.Message):
