@@ -15,6 +15,7 @@ from cosmop_classifier.worker import train_classifier
 from cosmop_common.bus import Bus
 from cosmop_common.jobs import run_jobs, submit
 from cosmop_common.models_kv import ActiveModels
+from cosmop_common.model_evaluation import ModelEvaluation, evaluation_file
 from cosmop_common.names import model_key
 from cosmop_common.pb.cosmop.v1 import classifier_pb2, runs_pb2
 from cosmop_common.records import ModelCard, PredictionsRecord
@@ -50,6 +51,11 @@ async def test_both_kinds_are_trained_registered_and_served(bus: Bus, store: Sto
     predictions = await PredictionsRecord.load(store, model_key(name, version, "predictions.json"))
     assert {p.split for p in predictions.predictions} == {"val", "test"}
     assert len(predictions.predictions) == 28
+    evaluation = await ModelEvaluation.load(store, evaluation_file(name, version))
+    assert evaluation.groups_parted == 0
+    assert evaluation.splits["test"].metrics == card.metrics["test"]
+    assert evaluation.splits["test"].reliability is not None
+    assert {s.by for s in evaluation.splits["test"].slices} >= {"size", "colour", "light"}
     keys = [key async for key in store.list(f"models/{name}/{version}/")]
     assert not [key for key in keys if not key.endswith((".json", ".onnx", ".safetensors"))]
 

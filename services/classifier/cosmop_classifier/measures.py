@@ -7,7 +7,7 @@ agrees (no error was made), a bootstrap has nothing to say, and proportions fall
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -51,7 +51,7 @@ def measure(
     sample = _Sample.make(truth, predicted, score)
     ones = np.ones((1, n))
     point = {name: float(values[0]) for name, values in sample.evaluate(ones).items()}
-    draws = _resample(sample, groups, resamples, np.random.default_rng(seed)) if n else {name: np.zeros(0) for name in point}
+    draws = _resample(sample, groups, resamples, seed) if n else {name: np.zeros(0) for name in point}
     counts = sample.counts(ones)
     return {name: _value(point[name], draws[name], counts.get(name), n) for name in point}
 
@@ -127,16 +127,28 @@ class _Sample:
         }
 
 
-def _resample(sample: _Sample, groups: Sequence[str] | None, resamples: int, rng: np.random.Generator) -> dict[str, Floats]:
-    n = len(sample.truth)
+def resampled(n: int, groups: Sequence[str] | None, resamples: int, seed: int) -> Iterator[Floats]:
+    """Weights of n images under bootstrap resamples of their groups, in blocks (b, n) that fit into memory."""
     _, member = np.unique(np.asarray(groups), return_inverse=True) if groups is not None else (None, np.arange(n))
     count = int(member.max()) + 1
-    found: list[dict[str, Floats]] = []
+    rng = np.random.default_rng(seed)
     block = max(1, _CELLS // n)
     for start in range(0, resamples, block):
         size = min(block, resamples - start)
-        drawn = rng.multinomial(count, np.full(count, 1 / count), size=size).astype(np.float64)
-        found.append(sample.evaluate(drawn[:, member]))
+        yield rng.multinomial(count, np.full(count, 1 / count), size=size).astype(np.float64)[:, member]
+
+
+def bounds(draws: Floats) -> tuple[float, float] | None:
+    """The middle 95 % of the draws that are defined; None without any."""
+    defined = draws[np.isfinite(draws)]
+    if not len(defined):
+        return None
+    low, high = (float(q) for q in np.quantile(defined, [0.025, 0.975]))
+    return low, high
+
+
+def _resample(sample: _Sample, groups: Sequence[str] | None, resamples: int, seed: int) -> dict[str, Floats]:
+    found = [sample.evaluate(weights) for weights in resampled(len(sample.truth), groups, resamples, seed)]
     names = ("precision", "recall", "accuracy", "f1", "auroc", "average_precision")
     return {name: np.concatenate([f[name] for f in found]) if found else np.zeros(0) for name in names}
 
@@ -144,10 +156,9 @@ def _resample(sample: _Sample, groups: Sequence[str] | None, resamples: int, rng
 def _value(point: float, draws: Floats, counts: tuple[float, float] | None, n: int) -> Value:
     if not np.isfinite(point):
         return Value(value=None, n=n)
-    defined = draws[np.isfinite(draws)]
-    if not len(defined):
+    interval = bounds(draws)
+    if interval is None:
         return Value(value=point, n=n)
-    low, high = (float(q) for q in np.quantile(defined, [0.025, 0.975]))
-    if low == high and counts is not None:
+    if interval[0] == interval[1] and counts is not None:
         return Value(value=point, interval=wilson(*counts), n=n, method="wilson")
-    return Value(value=point, interval=(low, high), n=n, method="bootstrap")
+    return Value(value=point, interval=interval, n=n, method="bootstrap")

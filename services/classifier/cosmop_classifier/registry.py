@@ -1,7 +1,7 @@
 """Model versions in the object store: immutable, described by their card, verified when read.
 
 ``models/<name>/<version>/`` holds ``network-<sha>.onnx`` (pooled features and the last feature map), ``head-<sha>.safetensors``
-(what stands on them), ``predictions.json``, ``training.json`` and ``card.json``. Weights carry their digest in their names, so
+(what stands on them), ``predictions.json``, ``evaluation.json``, ``training.json`` and ``card.json``. Weights carry their digest in their names, so
 that two attempts at one job, alive at once, never overwrite each other's; the card says which are the version's. It is written
 last: a version without one was never finished.
 """
@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cosmop_common.errors import ChecksumError, InvalidInputError, NotFoundError
+from cosmop_common.model_evaluation import EVALUATION, ModelEvaluation
 from cosmop_common.names import model_key, sha256_hex
 from cosmop_common.records import ModelCard, PredictionsRecord, Record
 from cosmop_common.store import Store
@@ -49,6 +50,8 @@ class ModelFiles:
     card: ModelCard
     network: bytes
     head: bytes
+    #: When written; a reader who wants it loads it by ``cosmop_common.model_evaluation.evaluation_file``.
+    evaluation: ModelEvaluation | None = None
 
 
 def model_name(collection: str, kind: str) -> str:
@@ -77,6 +80,8 @@ async def save(store: Store, files: ModelFiles, predictions: PredictionsRecord, 
         PREDICTIONS: predictions.model_dump_json(indent=1).encode(),
         TRAINING: training.model_dump_json().encode(),
     }
+    if files.evaluation is not None:
+        parts[EVALUATION] = files.evaluation.model_dump_json(indent=1).encode()
     for name, data in parts.items():
         await store.put_new(model_key(card.name, card.version, name), data)
     card = card.model_copy(update={"files": {name: sha256_hex(data) for name, data in parts.items()}})

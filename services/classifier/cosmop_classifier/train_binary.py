@@ -15,13 +15,14 @@ from numpy.typing import NDArray
 
 from cosmop_classifier import registry, tuning
 from cosmop_classifier.binary import check_classes, fit_linear
-from cosmop_classifier.calibration import band, expected_calibration_error, fit_temperature, negative_log_likelihood, probabilities, reliability
+from cosmop_classifier.calibration import band, expected_calibration_error, fit_temperature, negative_log_likelihood, probabilities
 from cosmop_classifier.evaluation import evaluate
 from cosmop_classifier.features import Item
 from cosmop_classifier.heads import Array, Features, LinearHead
 from cosmop_classifier.plan import effort
 from cosmop_classifier.thresholds import Goal, choose
 from cosmop_classifier.training import Fitted, Workbench
+from cosmop_classifier.traits import Traits
 
 Bools = NDArray[np.bool_]
 Floats = NDArray[np.float64]
@@ -83,7 +84,7 @@ async def train_binary(bench: Workbench) -> ModelCard:
         if epochs:
             trained = await _tune(bench, data, trained, epochs, Path(folder))
         with bench.run.stage("measure"):
-            fitted = await asyncio.to_thread(_measure, bench, data, trained)
+            fitted = await asyncio.to_thread(_measure, bench, data, trained, await bench.traits())
         with bench.run.stage("register"):
             return await bench.register(name, version, registry.BINARY, fitted)
 
@@ -130,12 +131,20 @@ async def _tune(bench: Workbench, data: TrainingSet, frozen: Trained, epochs: in
     return Trained(tuned.network, head, "fine-tuned network", head.score(tuned.val), head.score(tuned.test), None, details)
 
 
-def _measure(bench: Workbench, data: TrainingSet, trained: Trained) -> Fitted:
+def _measure(bench: Workbench, data: TrainingSet, trained: Trained, traits: dict[str, Traits]) -> Fitted:
     """Calibrates, cuts, and measures on the splits."""
     plan, positive = bench.plan, bench.record.positive
     calibration = calibrate(bench.truth("val"), trained.val, data.truth, trained.out_of_fold, goal=Goal.parse(plan.options.goal), alpha=plan.options.alpha)
     results = [
-        evaluate(bench.rows[split], positive, probabilities(logits, calibration.temperature), calibration.threshold, seed=plan.seed)
+        evaluate(
+            bench.rows[split],
+            positive,
+            probabilities(logits, calibration.temperature),
+            calibration.threshold,
+            probabilities=True,
+            traits=traits,
+            seed=plan.seed,
+        )
         for split, logits in (("val", trained.val), ("test", trained.test))
     ]
     return Fitted(
@@ -152,7 +161,7 @@ def _measure(bench: Workbench, data: TrainingSet, trained: Trained) -> Fitted:
         details=trained.details
         | calibration.details
         | {"warnings": [*trained.details.get("warnings", []), *calibration.details["warnings"]]}
-        | {"synthetic": data.synthetic, "test_calibration": _reliability(bench.truth("test"), trained.test, calibration.temperature)},
+        | {"synthetic": data.synthetic},
     )
 
 
@@ -184,12 +193,3 @@ def calibrate(val_truth: Bools, val: Floats, train_truth: Bools, out_of_fold: Fl
     threshold = choose(goal, truth, p)
     low, high = band(p, truth, alpha)
     return Calibration(temperature, threshold, (low, high), details)
-
-
-def _reliability(truth: Bools, logits: Floats, temperature: float) -> dict[str, Any]:
-    p = probabilities(logits, temperature)
-    return {
-        "bins": reliability(p, truth),
-        "expected_calibration_error": expected_calibration_error(p, truth),
-        "negative_log_likelihood": negative_log_likelihood(p, truth),
-    }

@@ -24,6 +24,7 @@ from cosmop_classifier.features import CHUNK, Item, feature_maps
 from cosmop_classifier.heads import Features, Head
 from cosmop_classifier.oneclass import OneClassFit, fit_knn, fit_mahalanobis, fit_svm
 from cosmop_classifier.training import Fitted, Workbench
+from cosmop_classifier.traits import Traits
 
 Floats = NDArray[np.float64]
 _METHODS = {
@@ -57,7 +58,7 @@ async def _train(bench: Workbench, name: str, method: str, more: dict[str, Any])
         return card
     fit, images, scores = await (_with_maps(bench) if method == "svm" else _with_pooled(bench, method))
     with bench.run.stage(f"measure {method}"):
-        val, test = await asyncio.to_thread(_measure, bench, fit, scores)
+        val, test = await asyncio.to_thread(_measure, bench, fit, scores, await bench.traits())
     network = await bench.network_file()
     details = fit.details | more | {"training_images": len(images)}
     with bench.run.stage(f"register {method}"):
@@ -81,8 +82,10 @@ async def _train(bench: Workbench, name: str, method: str, more: dict[str, Any])
         )
 
 
-def _measure(bench: Workbench, fit: OneClassFit, scores: dict[str, Floats]) -> tuple[SplitEvaluation, SplitEvaluation]:
-    val, test = (evaluate(bench.rows[split], bench.record.positive, scores[split], fit.threshold, seed=bench.plan.seed) for split in ("val", "test"))
+def _measure(bench: Workbench, fit: OneClassFit, scores: dict[str, Floats], traits: dict[str, Traits]) -> tuple[SplitEvaluation, SplitEvaluation]:
+    val, test = (
+        evaluate(bench.rows[split], bench.record.positive, scores[split], fit.threshold, traits=traits, seed=bench.plan.seed) for split in ("val", "test")
+    )
     return val, test
 
 

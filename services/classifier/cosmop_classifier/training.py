@@ -13,7 +13,9 @@ from typing import Any
 import numpy as np
 from cosmop_common.datasets import ManifestRow, load_dataset
 from cosmop_common.errors import InvalidInputError
+from cosmop_common.facts import Facts
 from cosmop_common.imagesets import read_set
+from cosmop_common.model_evaluation import ModelEvaluation
 from cosmop_common.names import sha256_hex
 from cosmop_common.records import DatasetRecord, ModelCard, PredictionsRecord
 from cosmop_common.run_handle import RunHandle, StageHandle
@@ -27,15 +29,16 @@ from cosmop_vision.settings import VisionSettings
 from numpy.typing import NDArray
 
 from cosmop_classifier import registry
-from cosmop_classifier.evaluation import SplitEvaluation
+from cosmop_classifier.evaluation import SplitEvaluation, groups_parted
 from cosmop_classifier.features import Eye, Item, pooled_features, stored
 from cosmop_classifier.heads import Array, Features, Head
 from cosmop_classifier.plan import FEATURE_SHARE, TrainingPlan
 from cosmop_classifier.registry import ModelFiles, TrainingImages
 from cosmop_classifier.served import preprocessing_details, smoke_pixels, to_scores
+from cosmop_classifier.traits import Traits, traits_of
 
 #: Counts changes of how models are made: part of every version's digest.
-RECIPE = 1
+RECIPE = 2
 SPLITS = ("train", "val", "test")
 
 
@@ -144,6 +147,11 @@ class Workbench:
 
         return await pooled_features(self.store, self.plan.dataset, await self.eye(), items, copy=copy, seed=self.plan.seed, done=done)
 
+    async def traits(self) -> dict[str, Traits]:
+        """What is known of the images that are measured on, for slices."""
+        images = [row.image for split in ("val", "test") for row in self.rows[split]]
+        return await traits_of(self.store, self.plan.dataset, images, Facts(self.run.bus))
+
     async def synthetic(self) -> list[Item]:
         """The job's synthetic images, by their bytes; none where it names no set."""
         if not self.plan.synthetic:
@@ -177,12 +185,24 @@ class Workbench:
                 "preprocessing": preprocessing_details(self.preprocessing),
                 "plan": self.plan.inputs(),
                 "splits": self.record.splits,
-                "pr_curve": fitted.test.pr_curve,
                 "warnings": [*fitted.details.get("warnings", []), *fitted.val.warnings, *fitted.test.warnings],
             },
         )
         predictions = PredictionsRecord(model=name, version=version, predictions=[*fitted.val.predictions, *fitted.test.predictions])
-        return await registry.save(self.store, ModelFiles(card, network, fitted.head.to_bytes()), predictions, TrainingImages(images=fitted.images))
+        written = ModelFiles(card, network, fitted.head.to_bytes(), self._evaluation(card, fitted))
+        return await registry.save(self.store, written, predictions, TrainingImages(images=fitted.images))
+
+    def _evaluation(self, card: ModelCard, fitted: Fitted) -> ModelEvaluation:
+        return ModelEvaluation(
+            model=card.name,
+            version=card.version,
+            kind=card.kind,
+            dataset=card.dataset,
+            threshold=card.threshold,
+            threshold_rule=card.threshold_rule,
+            groups_parted=groups_parted(row for rows in self.rows.values() for row in rows),
+            splits={"val": fitted.val.report, "test": fitted.test.report},
+        )
 
     def _smoke(self, kind: str, fitted: Fitted) -> list[float]:
         """What the registered files, run as the serving process will run them, say of a fixed input."""
