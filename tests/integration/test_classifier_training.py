@@ -14,8 +14,8 @@ from cosmop_classifier.training import Workbench
 from cosmop_classifier.worker import train_classifier
 from cosmop_common.bus import Bus
 from cosmop_common.jobs import run_jobs, submit
-from cosmop_common.models_kv import ActiveModels
 from cosmop_common.model_evaluation import ModelEvaluation, evaluation_file
+from cosmop_common.models_kv import ActiveModels
 from cosmop_common.names import model_key
 from cosmop_common.pb.cosmop.v1 import classifier_pb2, runs_pb2
 from cosmop_common.records import ModelCard, PredictionsRecord
