@@ -1,4 +1,4 @@
-"""The gRPC server that every service starts: health with Watch, reflection, and our errors as statuses."""
+"""The gRPC server that every service starts: health with Watch, reflection, TLS and tokens by settings, our errors as statuses."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from grpc_health.v1._async import HealthServicer
 from grpc_reflection.v1alpha import reflection
 
 from cosmop_common.errors import CosmopError
+from cosmop_common.grpc_security import ServerSecurity, TokenGuard
 from cosmop_common.settings import ServiceSettings
 from cosmop_common.telemetry import REQUESTS
 
@@ -21,13 +22,17 @@ log = logging.getLogger(__name__)
 class GrpcServer:
     """A grpc.aio server."""
 
-    def __init__(self, settings: ServiceSettings) -> None:
+    def __init__(self, settings: ServiceSettings, security: ServerSecurity | None = None) -> None:
+        """Prepares; ``security`` is read from the environment unless given. Raises ``SecuritySettingsError``."""
+        security = security or ServerSecurity()
+        self._credentials = security.credentials()
         options = [
             ("grpc.max_send_message_length", settings.max_message_bytes),
             ("grpc.max_receive_message_length", settings.max_message_bytes),
             ("grpc.so_reuseport", 0),
         ]
-        self.server = grpc.aio.server(interceptors=[_Errors()], options=options)
+        tokens = security.accepted()
+        self.server = grpc.aio.server(interceptors=[_Errors(), *([TokenGuard(tokens)] if tokens else [])], options=options)
         self.health = HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(self.health, self.server)
         self._names = [health_pb2.DESCRIPTOR.services_by_name["Health"].full_name, reflection.SERVICE_NAME]
@@ -42,7 +47,8 @@ class GrpcServer:
         """Binds and serves; returns the port."""
         reflection.enable_server_reflection(self._names, self.server)
         try:
-            port = self.server.add_insecure_port(self._address)
+            add, more = (self.server.add_insecure_port, ()) if self._credentials is None else (self.server.add_secure_port, (self._credentials,))
+            port = add(self._address, *more)
         except RuntimeError as error:
             raise PortTakenError(self._address, "COSMOP_GRPC_PORT") from error
         await self.server.start()
