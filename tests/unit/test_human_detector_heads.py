@@ -191,7 +191,7 @@ async def test_answers_come_in_order_however_long_each_takes() -> None:
 @pytest.mark.parametrize(
     ("table", "message"),
     [
-        (None, "labels.csv cannot be read"),
+        (None, "neither labels.csv"),
         ("name,kind\na.png,human\n", "columns file and label"),
         ("file,label\na.png,human\nb.png,no_human\n", "'b.png', which cannot be read"),
         ("file,label\n../x.png,human\n", "outside the folder"),
