@@ -69,6 +69,9 @@ class HumanDetectorSettings(_Section):
 
     model: str = ""
     """``name/version`` of a registered model; empty: the active one."""
+    grey_band: Literal["decide", "ask"] = "decide"
+    """What becomes of scores that the model is unsure of: ``decide`` by the threshold, or ``ask`` a person: they count as people and
+    come first in the labelling queue."""
 
 
 class DatasetSettings(_Section):

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from cosmop_common.pb.cosmop.v1 import runs_pb2 as cosmop_dot_v1_dot_runs__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1e\x63osmop/v1/human_detector.proto\x12\tcosmop.v1\x1a\x14\x63osmop/v1/runs.proto\"9\n\rDetectRequest\x12\x11\n\x07\x63ontent\x18\x01 \x01(\x0cH\x00\x12\x0c\n\x02id\x18\x02 \x01(\tH\x00\x42\x07\n\x05image\"d\n\x0e\x44\x65tectResponse\x12\x0e\n\x06people\x18\x01 \x01(\x08\x12\r\n\x05score\x18\x02 \x01(\x01\x12\x11\n\tthreshold\x18\x03 \x01(\x01\x12\r\n\x05model\x18\x04 \x01(\t\x12\x11\n\tuncertain\x18\x05 \x01(\x08\"Z\n\x08\x44\x65tector\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x0e\n\x06\x61\x63tive\x18\x03 \x01(\x08\x12\x11\n\tthreshold\x18\x04 \x01(\x01\x12\x0c\n\x04\x63\x61rd\x18\x05 \x01(\t\"\x16\n\x14ListDetectorsRequest\"<\n\x15ListDetectorsResponse\x12#\n\x06models\x18\x01 \x03(\x0b\x32\x13.cosmop.v1.Detector\"8\n\x17\x41\x63tivateDetectorRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\"x\n\x14TrainDetectorRequest\x12\x12\n\ncollection\x18\x01 \x01(\t\x12/\n\x05train\x18\x02 \x01(\x0b\x32 .cosmop.v1.TrainHumanDetectorJob\x12\x0b\n\x03run\x18\x03 \x01(\t\x12\x0e\n\x06parent\x18\x04 \x01(\t2\xec\x02\n\rHumanDetector\x12=\n\x06\x44\x65tect\x12\x18.cosmop.v1.DetectRequest\x1a\x19.cosmop.v1.DetectResponse\x12G\n\x0c\x44\x65tectStream\x12\x18.cosmop.v1.DetectRequest\x1a\x19.cosmop.v1.DetectResponse(\x01\x30\x01\x12O\n\nListModels\x12\x1f.cosmop.v1.ListDetectorsRequest\x1a .cosmop.v1.ListDetectorsResponse\x12H\n\rActivateModel\x12\".cosmop.v1.ActivateDetectorRequest\x1a\x13.cosmop.v1.Detector\x12\x38\n\x05Train\x12\x1f.cosmop.v1.TrainDetectorRequest\x1a\x0e.cosmop.v1.Runb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1e\x63osmop/v1/human_detector.proto\x12\tcosmop.v1\x1a\x14\x63osmop/v1/runs.proto\"9\n\rDetectRequest\x12\x11\n\x07\x63ontent\x18\x01 \x01(\x0cH\x00\x12\x0c\n\x02id\x18\x02 \x01(\tH\x00\x42\x07\n\x05image\"d\n\x0e\x44\x65tectResponse\x12\x0e\n\x06people\x18\x01 \x01(\x08\x12\r\n\x05score\x18\x02 \x01(\x01\x12\x11\n\tthreshold\x18\x03 \x01(\x01\x12\r\n\x05model\x18\x04 \x01(\t\x12\x11\n\tuncertain\x18\x05 \x01(\x08\"\xb2\x01\n\x08\x44\x65tector\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x0e\n\x06\x61\x63tive\x18\x03 \x01(\x08\x12\x11\n\tthreshold\x18\x04 \x01(\x01\x12\x0c\n\x04\x63\x61rd\x18\x05 \x01(\t\x12\x16\n\tmiss_rate\x18\x06 \x01(\x01H\x00\x88\x01\x01\x12\x1c\n\x0fmiss_rate_bound\x18\x07 \x01(\x01H\x01\x88\x01\x01\x42\x0c\n\n_miss_rateB\x12\n\x10_miss_rate_bound\"\x16\n\x14ListDetectorsRequest\"<\n\x15ListDetectorsResponse\x12#\n\x06models\x18\x01 \x03(\x0b\x32\x13.cosmop.v1.Detector\"8\n\x17\x41\x63tivateDetectorRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\"x\n\x14TrainDetectorRequest\x12\x12\n\ncollection\x18\x01 \x01(\t\x12/\n\x05train\x18\x02 \x01(\x0b\x32 .cosmop.v1.TrainHumanDetectorJob\x12\x0b\n\x03run\x18\x03 \x01(\t\x12\x0e\n\x06parent\x18\x04 \x01(\t2\xec\x02\n\rHumanDetector\x12=\n\x06\x44\x65tect\x12\x18.cosmop.v1.DetectRequest\x1a\x19.cosmop.v1.DetectResponse\x12G\n\x0c\x44\x65tectStream\x12\x18.cosmop.v1.DetectRequest\x1a\x19.cosmop.v1.DetectResponse(\x01\x30\x01\x12O\n\nListModels\x12\x1f.cosmop.v1.ListDetectorsRequest\x1a .cosmop.v1.ListDetectorsResponse\x12H\n\rActivateModel\x12\".cosmop.v1.ActivateDetectorRequest\x1a\x13.cosmop.v1.Detector\x12\x38\n\x05Train\x12\x1f.cosmop.v1.TrainDetectorRequest\x1a\x0e.cosmop.v1.Runb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,16 +36,16 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_DETECTREQUEST']._serialized_end=124
   _globals['_DETECTRESPONSE']._serialized_start=126
   _globals['_DETECTRESPONSE']._serialized_end=226
-  _globals['_DETECTOR']._serialized_start=228
-  _globals['_DETECTOR']._serialized_end=318
-  _globals['_LISTDETECTORSREQUEST']._serialized_start=320
-  _globals['_LISTDETECTORSREQUEST']._serialized_end=342
-  _globals['_LISTDETECTORSRESPONSE']._serialized_start=344
-  _globals['_LISTDETECTORSRESPONSE']._serialized_end=404
-  _globals['_ACTIVATEDETECTORREQUEST']._serialized_start=406
-  _globals['_ACTIVATEDETECTORREQUEST']._serialized_end=462
-  _globals['_TRAINDETECTORREQUEST']._serialized_start=464
-  _globals['_TRAINDETECTORREQUEST']._serialized_end=584
-  _globals['_HUMANDETECTOR']._serialized_start=587
-  _globals['_HUMANDETECTOR']._serialized_end=951
+  _globals['_DETECTOR']._serialized_start=229
+  _globals['_DETECTOR']._serialized_end=407
+  _globals['_LISTDETECTORSREQUEST']._serialized_start=409
+  _globals['_LISTDETECTORSREQUEST']._serialized_end=431
+  _globals['_LISTDETECTORSRESPONSE']._serialized_start=433
+  _globals['_LISTDETECTORSRESPONSE']._serialized_end=493
+  _globals['_ACTIVATEDETECTORREQUEST']._serialized_start=495
+  _globals['_ACTIVATEDETECTORREQUEST']._serialized_end=551
+  _globals['_TRAINDETECTORREQUEST']._serialized_start=553
+  _globals['_TRAINDETECTORREQUEST']._serialized_end=673
+  _globals['_HUMANDETECTOR']._serialized_start=676
+  _globals['_HUMANDETECTOR']._serialized_end=1040
 # @@protoc_insertion_point(module_scope)

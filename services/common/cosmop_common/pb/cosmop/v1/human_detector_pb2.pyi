@@ -83,12 +83,17 @@ class Detector(_message.Message):
     ACTIVE_FIELD_NUMBER: _builtins.int
     THRESHOLD_FIELD_NUMBER: _builtins.int
     CARD_FIELD_NUMBER: _builtins.int
+    MISS_RATE_FIELD_NUMBER: _builtins.int
+    MISS_RATE_BOUND_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     version: _builtins.str
     active: _builtins.bool
     threshold: _builtins.float
     card: _builtins.str
     """The card as JSON: data, metrics, date, sha256."""
+    miss_rate: _builtins.float
+    """The share of people that the threshold misses on held-out images, and its one-sided upper 95 % confidence bound."""
+    miss_rate_bound: _builtins.float
     def __init__(
         self,
         *,
@@ -97,12 +102,21 @@ class Detector(_message.Message):
         active: _builtins.bool = ...,
         threshold: _builtins.float = ...,
         card: _builtins.str = ...,
+        miss_rate: _builtins.float | None = ...,
+        miss_rate_bound: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_miss_rate", b"_miss_rate", "_miss_rate_bound", b"_miss_rate_bound", "miss_rate", b"miss_rate", "miss_rate_bound", b"miss_rate_bound"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["active", b"active", "card", b"card", "name", b"name", "threshold", b"threshold", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_miss_rate", b"_miss_rate", "_miss_rate_bound", b"_miss_rate_bound", "active", b"active", "card", b"card", "miss_rate", b"miss_rate", "miss_rate_bound", b"miss_rate_bound", "name", b"name", "threshold", b"threshold", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__miss_rate: _TypeAlias = _typing.Literal["miss_rate"]  # noqa: Y015
+    _WhichOneofArgType__miss_rate: _TypeAlias = _typing.Literal["_miss_rate", b"_miss_rate"]  # noqa: Y015
+    _WhichOneofReturnType__miss_rate_bound: _TypeAlias = _typing.Literal["miss_rate_bound"]  # noqa: Y015
+    _WhichOneofArgType__miss_rate_bound: _TypeAlias = _typing.Literal["_miss_rate_bound", b"_miss_rate_bound"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__miss_rate) -> _WhichOneofReturnType__miss_rate | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__miss_rate_bound) -> _WhichOneofReturnType__miss_rate_bound | None: ...
 
 Global___Detector: _TypeAlias = Detector  # noqa: Y015
 

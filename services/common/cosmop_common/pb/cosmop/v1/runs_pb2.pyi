@@ -178,12 +178,34 @@ class TrainHumanDetectorJob(_message.Message):
     DATA_FIELD_NUMBER: _builtins.int
     NETWORK_FIELD_NUMBER: _builtins.int
     MISS_RATE_FIELD_NUMBER: _builtins.int
+    EPOCHS_FIELD_NUMBER: _builtins.int
+    SIZE_FIELD_NUMBER: _builtins.int
+    SEED_FIELD_NUMBER: _builtins.int
+    MAX_IMAGES_FIELD_NUMBER: _builtins.int
+    BATCH_FIELD_NUMBER: _builtins.int
+    PRECISION_FIELD_NUMBER: _builtins.int
+    FROM_SCRATCH_FIELD_NUMBER: _builtins.int
     network: _builtins.str
     miss_rate: _builtins.float
     """The share of people that the threshold may miss, as measured on held-out data."""
+    epochs: _builtins.int
+    """Epochs of fine-tuning the whole network after its head; 0: the head alone is fitted, on the network as published."""
+    size: _builtins.int
+    """Side in pixels at which images are seen; 0: the service's setting."""
+    seed: _builtins.int
+    max_images: _builtins.int
+    """At most so many images of each kind (with people, without), chosen by hash; 0: 20,000."""
+    batch: _builtins.int
+    """Images in a step, over all processes; 0: 32."""
+    precision: _builtins.str
+    """"fp32", "bf16" (autocast), or empty: bf16 on CUDA, fp32 elsewhere."""
+    from_scratch: _builtins.bool
+    """The network begins with random weights instead of its published ones."""
     @_builtins.property
     def data(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """A folder with labels.csv, "crowdhuman:<path>", "pass:<path>": see services/human-detector/README.md."""
+        """"pass:<folder>", "crowdhuman:<folder>", "folder:<folder>" or a path, "dataset:<collection>/<version>[?people=..&none=..]":
+        see services/human-detector/README.md.
+        """
 
     def __init__(
         self,
@@ -191,10 +213,17 @@ class TrainHumanDetectorJob(_message.Message):
         data: _abc.Iterable[_builtins.str] | None = ...,
         network: _builtins.str = ...,
         miss_rate: _builtins.float = ...,
+        epochs: _builtins.int = ...,
+        size: _builtins.int = ...,
+        seed: _builtins.int = ...,
+        max_images: _builtins.int = ...,
+        batch: _builtins.int = ...,
+        precision: _builtins.str = ...,
+        from_scratch: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "miss_rate", b"miss_rate", "network", b"network"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch", b"batch", "data", b"data", "epochs", b"epochs", "from_scratch", b"from_scratch", "max_images", b"max_images", "miss_rate", b"miss_rate", "network", b"network", "precision", b"precision", "seed", b"seed", "size", b"size"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
