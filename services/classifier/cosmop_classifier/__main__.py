@@ -1,4 +1,4 @@
-"""``python -m cosmop_classifier`` serves; ``python -m cosmop_classifier job`` trains."""
+"""``python -m cosmop_classifier`` serves; ``python -m cosmop_classifier job`` trains and experiments."""
 
 from __future__ import annotations
 
@@ -48,10 +48,15 @@ async def serve() -> None:
 
 async def job(idle_seconds: float | None) -> None:
     """The job process."""
+    from cosmop_classifier.experiment import augmentation_experiment
     from cosmop_classifier.worker import train_classifier
 
     async with Runtime("classifier", Settings(), serving=False) as runtime:
-        await runtime.run_jobs({"train_classifier": train_classifier(runtime.store, runtime.models)}, idle_seconds=idle_seconds)
+        handlers = {
+            "train_classifier": train_classifier(runtime.store, runtime.models),
+            "augmentation_experiment": augmentation_experiment(runtime.bus, runtime.store),
+        }
+        await runtime.run_jobs(handlers, idle_seconds=idle_seconds)
 
 
 if __name__ == "__main__":

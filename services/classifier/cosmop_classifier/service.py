@@ -21,6 +21,8 @@ from cosmop_common.store import Store
 from cosmop_classifier import registry
 from cosmop_classifier.batcher import QueueFullError
 from cosmop_classifier.engine import Request
+from cosmop_classifier.experiment_fair import check_fair
+from cosmop_classifier.experiment_plan import check_experiment
 from cosmop_classifier.hub import Hub
 from cosmop_classifier.plan import check_job
 from cosmop_classifier.registry import BINARY, ONE_CLASS
@@ -104,6 +106,14 @@ class ClassifierServicer(classifier_pb2_grpc.ClassifierServicer):
         check_job(request.train)
         job = runs_pb2.Job(run=request.run, collection=request.collection or request.train.dataset.partition("/")[0], parent=request.parent)
         job.train_classifier.CopyFrom(request.train)
+        return await submit(self._bus, self._runs, "classifier", job)
+
+    async def StartExperiment(self, request: classifier_pb2.StartExperimentRequest, context: Context) -> runs_pb2.Run:  # noqa: ARG002, N802
+        """Queues an augmentation experiment; one that would not be fair is refused now."""
+        plan = check_experiment(request.experiment)
+        await check_fair(self._store, plan)
+        job = runs_pb2.Job(run=request.run, collection=request.collection or plan.collection, parent=request.parent)
+        job.augmentation_experiment.CopyFrom(request.experiment)
         return await submit(self._bus, self._runs, "classifier", job)
 
     async def _answer(self, request: classifier_pb2.ClassifyRequest, deadline: float) -> classifier_pb2.ClassifyResponse:

@@ -45,7 +45,7 @@ class ConditionRecord(BaseModel):
     #: Means over seeds, each with its interval: "auroc", "average_precision", "precision", "recall", "accuracy", "f1".
     metrics: dict[str, Value]
     #: The same, minus those of real images alone; paired. Empty for "real".
-    differences: dict[str, Value] = {}
+    differences: dict[str, Value] = Field(default_factory=dict)
     #: AUROC of each seed.
     by_seed: list[float]
 
@@ -94,8 +94,8 @@ class ExperimentRecord(Record):
     findings: dict[str, FindingRecord]
     #: How the intervals were made, in words.
     method: str
-    warnings: list[str] = []
     seconds: float
+    warnings: list[str] = Field(default_factory=list)
 
 
 def experiment_key(dataset: str, run: str, ending: str = "json") -> str:
