@@ -3,69 +3,126 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import subprocess
+import sys
 from collections import Counter
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import nats.errors
 import pytest
+import scraper_replica
 from cosmop_common.bus import Bus
 from cosmop_common.jobs import submit
 from cosmop_common.pb.cosmop.v1 import runs_pb2
 from cosmop_common.runtime import Runtime
 from cosmop_common.settings import ConnectionSettings
 from cosmop_common.store import Store
-from cosmop_scraper.fetch import Fetcher
+from cosmop_common.tasks import end_tasks
+from cosmop_scraper import peers as peers_module
 from cosmop_scraper.job import scrape_handler
 from cosmop_scraper.peers import Peers
-from cosmop_scraper.politeness import Politeness
 from cosmop_scraper.settings import Settings
 from scraper_bench import Bench, draw
 from scraper_servers import Answer, serving
 
 RATE = 40
-SECONDS = 4.0
+SECONDS = 3.0
 
 
-async def replica(settings: ConnectionSettings, origin: str, until: float) -> None:
-    """One scraper that asks one host as fast as it may, over a connection to NATS of its own."""
-    bus = await Bus.connect(settings, "replica")
-    peers = await Peers.join(bus, "c", lambda _digest: None)
-    fetcher = Fetcher(Settings(), Politeness(RATE, 4, peers), respect_robots=False, allow_private=True)
+@contextlib.contextmanager
+def replicas(url: str, seconds: float) -> Iterator[Callable[[], subprocess.Popen[str]]]:
+    """Starts replicas as processes of their own, each with its own connection to NATS; they end with the test."""
+    running: list[subprocess.Popen[str]] = []
 
-    async def ask() -> None:
-        while asyncio.get_running_loop().time() < until:
-            await fetcher.get(f"{origin}/x", max_bytes=100, robots=False)
+    def start() -> subprocess.Popen[str]:
+        command = [sys.executable, str(Path(scraper_replica.__file__)), url, str(RATE), str(seconds)]
+        running.append(subprocess.Popen(command, stdout=subprocess.PIPE, text=True))
+        return running[-1]
 
-    await asyncio.gather(ask(), ask(), ask())
-    await fetcher.close()
-    await peers.leave()
-    await bus.close()
+    yield start
+    for process in running:
+        process.kill()
+        process.wait()
+        assert process.stdout is not None
+        process.stdout.close()
 
 
-@pytest.mark.parametrize("replicas", [1, 2, 4, 8])
-async def test_the_rate_that_one_host_sees_stays_within_its_limit(bus: Bus, settings: ConnectionSettings, replicas: int) -> None:
+async def asks(process: subprocess.Popen[str]) -> None:
+    """Returns when a replica is about to ask."""
+    assert process.stdout is not None
+    assert await asyncio.to_thread(process.stdout.readline) == "asks\n"
+
+
+def busiest_rate(times: list[float]) -> float:
+    """The highest rate over any ``SECONDS`` of a test, its beginning and end included."""
+    most = first = 0
+    for last, at in enumerate(times):
+        while at - times[first] >= SECONDS:
+            first += 1
+        most = max(most, last - first + 1)
+    return most / SECONDS
+
+
+@pytest.mark.parametrize("count", [1, 2, 4, 8])
+async def test_the_rate_that_one_host_sees_stays_within_its_limit(bus: Bus, environment: dict[str, str], count: int) -> None:
     async with serving({"/x": lambda r: r.answer(b"x")}) as server:
-        until = asyncio.get_running_loop().time() + SECONDS + 0.5
-        await asyncio.gather(*(replica(settings, server.origin, until) for _ in range(replicas)))
-        first = server.times[0]
-        within = [t for t in server.times if first + 0.5 <= t <= first + 0.5 + SECONDS - 0.6]
-        rate = len(within) / (SECONDS - 0.6)
-    assert rate <= RATE * 1.1
-    assert rate >= RATE * 0.7  # a loaded machine is late, never early
+        with replicas(f"{server.origin}/x", 60) as start:
+            started = [start() for _ in range(count)]
+            await asyncio.gather(*map(asks, started))
+            settled = asyncio.get_running_loop().time() + 0.7
+            await asyncio.sleep(0.7 + SECONDS)
+            within = [t for t in server.times if settled <= t < settled + SECONDS]
+    assert len(within) / SECONDS <= RATE * 1.1
+    assert len(within) / SECONDS >= RATE * 0.7  # a loaded machine is late, never early
+    assert busiest_rate(server.times) <= RATE * 1.1  # while they come, too
 
 
-async def test_a_scraper_that_joins_later_slows_the_first_one_down(bus: Bus, settings: ConnectionSettings) -> None:
+async def test_replicas_come_and_are_killed_and_the_rate_holds(bus: Bus, environment: dict[str, str]) -> None:
+    loop = asyncio.get_running_loop()
     async with serving({"/x": lambda r: r.answer(b"x")}) as server:
-        now = asyncio.get_running_loop().time()
-        first = asyncio.create_task(replica(settings, server.origin, now + 4))
-        await asyncio.sleep(2)
-        await asyncio.gather(first, replica(settings, server.origin, now + 4))
-        for start in (0.5, 1.7, 2.5):
-            assert len([t for t in server.times if start <= t - now < start + 1]) <= RATE * 1.1 + 1
+        with replicas(f"{server.origin}/x", 60) as start:
+            await asks(start())
+            await asyncio.sleep(1.2)
+            second, third = start(), start()
+            await asyncio.gather(asks(second), asks(third))
+            await asyncio.sleep(1)
+            second.kill()
+            third.kill()
+            killed = loop.time()
+            await asyncio.sleep(5.5)
+            rate_again = len([t for t in server.times if t > killed + 4]) / 1.5
+    assert busiest_rate(server.times) <= RATE * 1.1
+    assert rate_again >= RATE * 0.7  # who is dead gets no share
 
 
-async def test_two_jobs_at_once_fetch_nothing_twice(bus: Bus, store: Store, tmp_path: Path) -> None:
+async def test_where_nats_is_away_the_shares_stay(bus: Bus, settings: ConnectionSettings, nats_server: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(peers_module, "_FORGOTTEN_SECONDS", 0.6)
+    mine, other = [await Peers.join(bus, "c", lambda _digest: None) for _ in range(2)]
+    await mine.arrive("a.example")
+    await other.arrive("a.example")
+    await asyncio.sleep(0.6)
+    assert mine.sharing("a.example") == 2
+
+    async def lost(*_: object) -> None:
+        raise nats.errors.ConnectionClosedError
+
+    with monkeypatch.context() as away:
+        away.setattr(bus.client, "publish", lost)
+        await asyncio.sleep(1.5)
+        assert mine.sharing("a.example") == other.sharing("a.example") == 2
+    assert other._task is not None
+    await end_tasks([other._task])  # as good as dead
+    await asyncio.sleep(1.5)
+    assert mine.sharing("a.example") == 1
+    await mine.leave()
+
+
+@pytest.mark.parametrize("later", [0.0, 1.0])
+async def test_two_jobs_fetch_nothing_twice(bus: Bus, store: Store, tmp_path: Path, later: float) -> None:
     bench = Bench(bus, store)
-    await bench.collection()
+    await bench.collection(requests_per_second=25)  # slow enough that most are on their way when the later one comes
     for i in range(40):
         draw(tmp_path / f"{i}.jpg", i)
     page = "".join(f'<img src="/{i}.jpg">' for i in range(40)).encode()
@@ -84,11 +141,12 @@ async def test_two_jobs_at_once_fetch_nothing_twice(bus: Bus, store: Store, tmp_
         ]
         settings = Settings()
 
-        async def work() -> None:
+        async def work(after: float) -> None:
+            await asyncio.sleep(after)
             async with Runtime("scraper", settings, serving=False) as runtime:
                 await runtime.run_jobs({"scrape": scrape_handler(runtime, settings)}, idle_seconds=1)
 
-        await asyncio.wait_for(asyncio.gather(work(), work()), 60)
+        await asyncio.wait_for(asyncio.gather(work(0), work(later)), 60)
         fetched = Counter(path for path in server.asked if path.endswith(".jpg"))
     ended = [await bench.runs.get(run.id) for run in runs]
     assert [run.state for run in ended] == [runs_pb2.RUN_STATE_SUCCEEDED] * 2, [run.error for run in ended]

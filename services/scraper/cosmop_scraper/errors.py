@@ -114,3 +114,10 @@ class RobotsForbiddenError(FetchError):
 
 class SearchForbiddenError(NotReadyError):
     """robots.txt forbids the search itself, and it is obeyed."""
+
+
+class HostDownError(FetchError):
+    """The host has not answered for a while, or wants to be left alone for longer than a job waits: it is not asked now."""
+
+    why = "host_down"
+    transient = False

@@ -69,7 +69,7 @@ async def _scrape(runtime: Runtime, settings: Settings, run: RunHandle, what: Pl
             stack.push_async_callback(peers.leave)
             await seen.rebuild(runtime.facts, run.job.collection, respect_robots=scrape.respect_robots)
             stack.push_async_callback(seen.stop)
-            politeness = Politeness(scrape.requests_per_second, scrape.connections_per_host, peers)
+            politeness = Politeness(scrape.requests_per_second, scrape.connections_per_host, peers, settings.max_retry_after)
             fetcher = Fetcher(settings, politeness, respect_robots=scrape.respect_robots, allow_private=scrape.allow_private_addresses)
             stack.push_async_callback(fetcher.close)
             results = dict(earlier.result) if earlier else {}
@@ -206,9 +206,9 @@ class Scrape:
 
     async def _one(self, query: str, host: str, candidate: Candidate) -> None:
         """A download from start to fact; what fails is counted, and a store that is away ends the job."""
-        new, size = False, 0
+        new, size, digest = False, 0, url_digest(candidate.image_url)
         try:
-            if not await self.peers.claim(url_digest(candidate.image_url)):
+            if not await self.peers.claim(digest):
                 self.tally.add(host, known=1)
                 self.queries.settle(query)
                 return
@@ -225,6 +225,7 @@ class Scrape:
         except Exception as error:  # noqa: BLE001 - the store or NATS is away: no further download would fare better
             self._fatal = self._fatal or error
         finally:
+            self.peers.settle(digest)
             self.backlog.release()
             await self._budget.settle(new=new, size=size)
 

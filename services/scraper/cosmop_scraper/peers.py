@@ -3,9 +3,11 @@
 No server keeps the shares. Each job process says on NATS which hosts it is busy with, at once when it turns to a new one
 and twice a second; whoever hears it asks that host so much slower: with n scrapers at a host each takes 1/n of the rate.
 A newcomer waits for the answers of those who are there before its first request, so that the limit holds while it joins.
-A scraper that dies is forgotten after a few seconds.
+One that dies is forgotten once it has been silent for a few seconds in which our own words came back to us: where NATS is
+away everybody is silent, and the shares stay as they were. What a host complains of to one, all hold back for.
 
-A URL is claimed before it is fetched, by a word that all scrapers of the collection hear. The first one heard has it.
+A URL is claimed before it is fetched, by a word that all scrapers of the collection hear; the first one heard has it. A
+newcomer is told which ones are on their way, so that it does not fetch them again.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ import json
 import logging
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 
 import nats.errors
 from cosmop_common.bus import Bus
@@ -29,12 +31,15 @@ log = logging.getLogger(__name__)
 
 _HOSTS_SUBJECT = "cosmop.scrapers.hosts"
 _BEAT_SECONDS = 0.5
-#: A host counts as busy for so long after its last request.
+#: A host counts as busy for at least so long after its last request.
 _BUSY_SECONDS = 10.0
 _FORGOTTEN_SECONDS = 3.0
 _ARRIVAL_SECONDS = 0.2
 _CLAIM_SECONDS = 1.0
 _MOST_HOSTS = 2000
+_ME_BYTES, _DIGEST_BYTES = 16, 8
+#: Digests in one message: 400 kB, under NATS's megabyte.
+_CLAIMS_PER_MESSAGE = 50_000
 
 
 class Peers:
@@ -42,15 +47,21 @@ class Peers:
 
     def __init__(self, bus: Bus, collection: str, hear: Callable[[bytes], None]) -> None:
         self._bus = bus
-        self._me = secrets.token_hex(8)
+        self._me = secrets.token_hex(_ME_BYTES // 2)
         self._claims_subject = f"cosmop.scrapers.urls.{token(collection)}"
         self._hear = hear
+        #: Called with a host and seconds when another scraper is told to hold back.
+        self.on_complaint: Callable[[str, float], None] = lambda _host, _seconds: None
+        #: Host, and until when it counts as busy (monotonic); infinite while a request waits or is on its way.
         self._busy: dict[str, float] = {}
         #: When those who are busy with a host have had time to say so.
         self._answered_at: dict[str, float] = {}
         #: Host, other scraper, when it was last heard of.
         self._others: dict[str, dict[str, float]] = {}
+        #: When our own words last came back to us: NATS carried them then.
+        self._echo_at = time.monotonic()
         self._claims: dict[bytes, asyncio.Future[bool]] = {}
+        self._holding: set[bytes] = set()
         self._subscriptions: list[Subscription] = []
         self._task: asyncio.Task[None] | None = None
 
@@ -59,8 +70,11 @@ class Peers:
         """Begins to listen and to speak; ``hear`` is told each URL's digest that another scraper has claimed."""
         peers = cls(bus, collection, hear)
         peers._subscriptions.append(await bus.client.subscribe(_HOSTS_SUBJECT, cb=peers._on_hosts))
-        peers._subscriptions.append(await bus.client.subscribe(peers._claims_subject, cb=peers._on_claim))
+        peers._subscriptions.append(await bus.client.subscribe(peers._claims_subject, cb=peers._on_claims))
+        # A word without digests asks what is on its way.
+        await bus.client.publish(peers._claims_subject, peers._me.encode())
         await bus.client.flush()
+        await asyncio.sleep(_ARRIVAL_SECONDS)
         peers._task = asyncio.create_task(peers._beat())
         return peers
 
@@ -76,76 +90,124 @@ class Peers:
 
     def sharing(self, host: str) -> int:
         """How many scrapers are busy with a host, this one included."""
-        now = time.monotonic()
-        return 1 + sum(now - heard < _FORGOTTEN_SECONDS for heard in self._others.get(host, {}).values())
+        return 1 + len(self._company(host))
 
-    async def arrive(self, host: str) -> None:
-        """Called before each request to a host: a new one is announced, and those who are there get time to say so."""
-        last = self._busy.get(host)
-        self._busy[host] = now = time.monotonic()
-        if last is None or now - last > _BUSY_SECONDS:
+    def turn(self, host: str) -> int:
+        """This scraper's place among those who are busy with a host, from 0: who comes together does not ask together."""
+        return sum(peer < self._me for peer in self._company(host))
+
+    async def arrive(self, host: str) -> bool:
+        """Called before each request to a host: a new one is announced, and those who are there get time to say so.
+
+        Returns:
+            Whether the host was new.
+        """
+        now = time.monotonic()
+        fresh = self._busy.get(host, 0.0) < now
+        self._busy[host] = float("inf")
+        if fresh:
             self._answered_at[host] = now + _ARRIVAL_SECONDS
             with contextlib.suppress(nats.errors.Error):
                 await self._say([host], asks=True)
-        if (wait := self._answered_at[host] - time.monotonic()) > 0:
+        if (wait := self._answered_at.get(host, 0.0) - time.monotonic()) > 0:
             await asyncio.sleep(wait)
+        return fresh
+
+    def depart(self, host: str, pace: float) -> None:
+        """No request to a host waits or is on its way any more; with ``pace`` seconds between requests it may be asked again soon."""
+        self._busy[host] = time.monotonic() + max(_BUSY_SECONDS, 2 * pace)
+
+    async def complain(self, host: str, seconds: float) -> None:
+        """Tells the others that a host wants to be left alone for so long."""
+        with contextlib.suppress(nats.errors.Error):
+            await self._publish({"hosts": [host], "asks": False, "holds": seconds})
 
     async def claim(self, digest: bytes) -> bool:
-        """Whether this scraper is the first to want a URL. Where NATS is away, it is: facts are idempotent."""
+        """Whether this scraper is the first to want a URL. Where NATS is away, it is: facts are idempotent. Then ``settle`` it."""
         waiting = self._claims.get(digest)
         if waiting is None:
             waiting = self._claims[digest] = asyncio.get_running_loop().create_future()
             try:
                 await self._bus.client.publish(self._claims_subject, self._me.encode() + digest)
             except nats.errors.Error:
-                return True
+                waiting.set_result(True)
         try:
-            return await asyncio.wait_for(asyncio.shield(waiting), _CLAIM_SECONDS)
+            won = await asyncio.wait_for(asyncio.shield(waiting), _CLAIM_SECONDS)
         except TimeoutError:
-            return True
+            won = True
         finally:
             self._claims.pop(digest, None)
+        if won:
+            self._holding.add(digest)
+        return won
+
+    def settle(self, digest: bytes) -> None:
+        """A claimed URL has come to its end."""
+        self._holding.discard(digest)
+
+    def _company(self, host: str) -> list[str]:
+        silent_since = self._echo_at - _FORGOTTEN_SECONDS
+        return [peer for peer, heard in self._others.get(host, {}).items() if heard > silent_since]
 
     async def _beat(self) -> None:
         while True:
             await asyncio.sleep(_BEAT_SECONDS)
-            now = time.monotonic()
-            heard = {host: {peer: at for peer, at in peers.items() if now - at < _FORGOTTEN_SECONDS} for host, peers in self._others.items()}
+            heard = {host: {peer: self._others[host][peer] for peer in self._company(host)} for host in self._others}
             self._others = {host: peers for host, peers in heard.items() if peers}
             with contextlib.suppress(nats.errors.Error):
                 await self._say()
 
-    async def _say(self, hosts: list[str] | None = None, *, asks: bool = False) -> None:
-        now = time.monotonic()
+    async def _say(self, hosts: Sequence[str] | None = None, *, asks: bool = False) -> None:
         if hosts is None:
-            self._busy = {host: at for host, at in self._busy.items() if now - at < _BUSY_SECONDS}
+            now = time.monotonic()
+            self._busy = {host: until for host, until in self._busy.items() if until > now}
+            self._answered_at = {host: at for host, at in self._answered_at.items() if host in self._busy}
             hosts = list(self._busy)[-_MOST_HOSTS:]
-        await self._bus.client.publish(_HOSTS_SUBJECT, json.dumps({"me": self._me, "hosts": hosts, "asks": asks}).encode())
+        await self._publish({"hosts": list(hosts), "asks": asks})
+
+    async def _publish(self, words: dict[str, object]) -> None:
+        await self._bus.client.publish(_HOSTS_SUBJECT, json.dumps({"me": self._me, **words}).encode())
 
     async def _on_hosts(self, message: Msg) -> None:
         try:
             said = json.loads(message.data)
-            peer, hosts, asks = str(said["me"]), set(said["hosts"]), bool(said["asks"])
+            peer, hosts, asks, holds = str(said["me"]), set(said["hosts"]), bool(said["asks"]), float(said.get("holds", 0))
         except (ValueError, KeyError, TypeError):
             log.warning("%s carries something that no scraper says", message.subject)
             return
-        if peer == self._me:
-            return
         now = time.monotonic()
+        if peer == self._me:
+            self._echo_at = now
+            return
         for host in hosts:
             self._others.setdefault(host, {})[peer] = now
+            if holds and host in self._busy:
+                self.on_complaint(host, holds)
         if asks:
-            if common := [host for host in hosts if host in self._busy]:
+            if common := [host for host in hosts if self._busy.get(host, 0.0) > now]:
                 with contextlib.suppress(nats.errors.Error):
                     await self._say(common)
         elif not hosts:
             for peers in self._others.values():
                 peers.pop(peer, None)
 
-    async def _on_claim(self, message: Msg) -> None:
-        peer, digest = message.data[:16].decode("ascii", "replace"), message.data[16:]
-        waiting = self._claims.get(digest)
-        if waiting is not None and not waiting.done():
-            waiting.set_result(peer == self._me)
-        if peer != self._me:
-            self._hear(digest)
+    async def _on_claims(self, message: Msg) -> None:
+        peer, digests = message.data[:_ME_BYTES].decode("ascii", "replace"), _digests(message.data[_ME_BYTES:])
+        for digest in digests:
+            waiting = self._claims.get(digest)
+            if waiting is not None and not waiting.done():
+                waiting.set_result(peer == self._me)
+            if peer != self._me:
+                self._hear(digest)
+        if not digests and peer != self._me and self._holding:
+            await self._tell_claims(self._holding)
+
+    async def _tell_claims(self, digests: Iterable[bytes]) -> None:
+        held = list(digests)
+        with contextlib.suppress(nats.errors.Error):
+            for first in range(0, len(held), _CLAIMS_PER_MESSAGE):
+                await self._bus.client.publish(self._claims_subject, self._me.encode() + b"".join(held[first : first + _CLAIMS_PER_MESSAGE]))
+
+
+def _digests(data: bytes) -> list[bytes]:
+    return [data[i : i + _DIGEST_BYTES] for i in range(0, len(data), _DIGEST_BYTES)]
