@@ -62,6 +62,10 @@ class DedupSettings(_Section):
     """Hamming distance between pHashes up to which two images are duplicates; 0 is the paper."""
     flips: bool = False
     """Whether flips and rotations by 90 degrees count as copies."""
+    grey_distance: int = Field(default=0, ge=0, le=32)
+    """Pairs farther apart than ``distance`` and up to this are copies where a network finds them alike; 0 asks it nothing."""
+    grey_similarity: float = Field(default=0.8, gt=0, le=1)
+    """Cosine of two images' features from which on a pair of the grey zone counts as copies."""
 
 
 class HumanDetectorSettings(_Section):

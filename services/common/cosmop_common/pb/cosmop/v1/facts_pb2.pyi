@@ -298,6 +298,8 @@ class Hashed(_message.Message):
     REFUSAL_FIELD_NUMBER: _builtins.int
     CAUSE_FIELD_NUMBER: _builtins.int
     TURNED_FIELD_NUMBER: _builtins.int
+    EMBEDDING_FIELD_NUMBER: _builtins.int
+    EMBEDDER_FIELD_NUMBER: _builtins.int
     collection: _builtins.str
     image: _builtins.str
     phash: _builtins.int
@@ -310,6 +312,12 @@ class Hashed(_message.Message):
     size: _builtins.int
     cause: _builtins.int
     """Stream sequence of the Scraped that this follows from."""
+    embedding: _builtins.bytes
+    """Features of the upright image by a network, for pairs in the collection's grey zone: direction only, one signed byte each.
+    Empty where the collection asks for none.
+    """
+    embedder: _builtins.str
+    """Name and version of the network and its preprocessing. Embeddings of different ones are never compared."""
     @_builtins.property
     def at(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
@@ -332,10 +340,12 @@ class Hashed(_message.Message):
         refusal: Global___Refusal | None = ...,
         cause: _builtins.int = ...,
         turned: _abc.Iterable[_builtins.int] | None = ...,
+        embedding: _builtins.bytes = ...,
+        embedder: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["at", b"at", "refusal", b"refusal"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["algorithm", b"algorithm", "at", b"at", "cause", b"cause", "collection", b"collection", "height", b"height", "image", b"image", "phash", b"phash", "refusal", b"refusal", "size", b"size", "turned", b"turned", "width", b"width"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["algorithm", b"algorithm", "at", b"at", "cause", b"cause", "collection", b"collection", "embedder", b"embedder", "embedding", b"embedding", "height", b"height", "image", b"image", "phash", b"phash", "refusal", b"refusal", "size", b"size", "turned", b"turned", "width", b"width"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
