@@ -21,10 +21,12 @@ from cosmop_classifier.evaluation import evaluate
 from cosmop_classifier.heads import Features, Head, KnnHead, LinearHead, unit
 from cosmop_classifier.hub import Hub
 from cosmop_classifier.oip_service import InferenceServicer
+from cosmop_classifier.review import Mode, Review
 from cosmop_classifier.served import preprocessing_details, smoke_pixels, to_scores
 from cosmop_classifier.service import ClassifierServicer
 from cosmop_common.bus import Bus
 from cosmop_common.datasets import ManifestRow, write_manifest
+from cosmop_common.facts import Facts
 from cosmop_common.grpc_server import GrpcServer, descriptor_names
 from cosmop_common.models_kv import ActiveModels
 from cosmop_common.names import dataset_key, sha256_hex
@@ -167,20 +169,23 @@ class Serving:
 
 
 @asynccontextmanager
-async def serving(bus: Bus, store: Store, folder: Path, **engine_settings) -> AsyncIterator[Serving]:
+async def serving(bus: Bus, store: Store, folder: Path, *, mode: Mode = "known", **engine_settings) -> AsyncIterator[Serving]:
     settings = ServiceSettings(grpc_port=0)
     engines = Engines(folder, decode_threads=2, **engine_settings)
     hub = Hub(store, ActiveModels(bus), engines)
+    review, stopping = Review(Facts(bus), store, mode), asyncio.Event()
     server = GrpcServer(settings)
-    classifier_pb2_grpc.add_ClassifierServicer_to_server(ClassifierServicer(hub, store, bus, Runs(bus)), server.server)
-    grpc_service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(InferenceServicer(hub, lambda: hub.settled, max_images=8), server.server)
+    classifier_pb2_grpc.add_ClassifierServicer_to_server(ClassifierServicer(hub, store, bus, Runs(bus), review), server.server)
+    grpc_service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(InferenceServicer(hub, review, lambda: hub.settled, max_images=8), server.server)
     server.name(*descriptor_names([classifier_pb2, grpc_service_pb2]))
     port = await server.start()
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}", options=[("grpc.enable_http_proxy", 0), ("grpc.enable_retries", 0)]) as channel:
-        watching = asyncio.create_task(hub.watch())
+        watching, reviewing = asyncio.create_task(hub.watch()), asyncio.create_task(review.run(stopping))
         served = Serving(hub, channel, classifier_pb2_grpc.ClassifierStub(channel), grpc_service_pb2_grpc.GRPCInferenceServiceStub(channel), port)
         await served.settled()
         yield served
         watching.cancel()
     await server.stop()
+    stopping.set()
+    await reviewing
     engines.close()

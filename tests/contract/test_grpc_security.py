@@ -45,8 +45,7 @@ def pems(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @asynccontextmanager
 async def serving(**security) -> AsyncIterator[str]:
     server = GrpcServer(ServiceSettings(grpc_port=0, drain_seconds=0), ServerSecurity(**security))
-    hub = SimpleNamespace()
-    grpc_service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(InferenceServicer(hub, lambda: True), server.server)
+    grpc_service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(InferenceServicer(SimpleNamespace(), SimpleNamespace(), lambda: True), server.server)
     port = await server.start()
     await server.set_ready(True)
     yield f"127.0.0.1:{port}"

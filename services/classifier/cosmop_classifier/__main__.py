@@ -13,6 +13,7 @@ from cosmop_vision.settings import VisionSettings
 from cosmop_classifier.engine import Engines
 from cosmop_classifier.hub import Hub
 from cosmop_classifier.oip_service import InferenceServicer
+from cosmop_classifier.review import Review
 from cosmop_classifier.service import ClassifierServicer
 from cosmop_classifier.settings import Settings
 
@@ -28,19 +29,23 @@ async def serve() -> None:
         max_pending=settings.max_pending,
     )
     async with Runtime("classifier", settings) as runtime:
+        review = Review(runtime.facts, runtime.store, settings.review)
         hub = Hub(runtime.store, runtime.models, engines, pinned=settings.pinned_models)
         runtime.serve(
             add_ClassifierServicer_to_server,
-            ClassifierServicer(hub, runtime.store, runtime.bus, runtime.runs, stream_window=settings.stream_window),
+            ClassifierServicer(
+                hub, runtime.store, runtime.bus, runtime.runs, review, stream_window=settings.stream_window, explain_images=settings.explain_images
+            ),
             classifier_pb2,
         )
         runtime.serve(
             add_GRPCInferenceServiceServicer_to_server,
-            InferenceServicer(hub, lambda: hub.settled, max_images=settings.max_request_images),
+            InferenceServicer(hub, review, lambda: hub.settled, max_images=settings.max_request_images),
             grpc_service_pb2,
         )
         runtime.readiness("models", lambda: hub.settled)
         runtime.background(run_until(runtime.stopping, hub.watch()))
+        runtime.background(review.run(runtime.stopping))
         await runtime.until_stopped()
     # After the runtime has drained: calls in flight still need the threads.
     engines.close()

@@ -2,8 +2,9 @@
 
 A request is admitted or refused at once: between admission and answer there are never more than ``max_pending``, so that
 under overload the queue stays short and goodput stays up (Welsh and Culler, "Adaptive Overload Control for Busy Internet
-Servers", USITS 2003). One whose deadline passes while it waits is dropped before anything is spent on it. While a batch
-runs the next one gathers, so that ``max_wait`` matters only when there is little to do.
+Servers", USITS 2003). One that the queue would keep past its deadline is refused as well, so that nothing is spent on answers
+that nobody waits for any more; one whose deadline passes while it waits is dropped. While a batch runs the next one gathers, so that
+``max_wait`` matters only when there is little to do.
 
 The worker lives while there is work: nothing to start, nothing to close, and a batcher that nobody uses is simply collected.
 """
@@ -37,8 +38,8 @@ class QueueFullError(CosmopError):
 
     grpc_code = grpc.StatusCode.RESOURCE_EXHAUSTED
 
-    def __init__(self, pending: int, retry_after: float) -> None:
-        super().__init__(f"{pending} requests are waiting, no more are taken: try again in {retry_after:.2f} s, or run more classifiers")
+    def __init__(self, pending: int, retry_after: float, why: str = "no more are taken") -> None:
+        super().__init__(f"{pending} requests are waiting, {why}: try again in {retry_after:.2f} s, or run more classifiers")
         self.retry_after = retry_after
 
 
@@ -86,7 +87,11 @@ class Batcher(Generic[T, P, R]):
         self._arrived = asyncio.Event()
         self._worker: asyncio.Task[None] | None = None
         self._pending = 0
-        self._seconds = 0.0
+        #: Seconds that max_batch requests take from end to end while there is more to do than that; and since when there is something.
+        self._cycle = 0.0
+        self._busy_since = 0.0
+        #: Seconds that ``run`` takes for one request of a batch.
+        self._each = 0.0
 
     @property
     def pending(self) -> int:
@@ -100,12 +105,11 @@ class Batcher(Generic[T, P, R]):
             deadline: on ``time.monotonic``'s clock.
 
         Raises:
-            QueueFullError: refused at once.
+            QueueFullError: refused at once: no room, or no time before the deadline.
             DeadlinePassedError: dropped while it waited.
             Exception: whatever ``prepare`` or ``run`` raised.
         """
-        if self._pending >= self._max_pending:
-            raise QueueFullError(self._pending, self.drain_seconds())
+        self._admit(deadline)
         self._pending += 1
         try:
             loop = asyncio.get_running_loop()
@@ -119,9 +123,20 @@ class Batcher(Generic[T, P, R]):
         finally:
             self._pending -= 1
 
-    def drain_seconds(self) -> float:
+    def wait_seconds(self) -> float:
         """How long what is pending will take, from the pace of the last batches."""
-        return max(0.01, self._seconds * -(-self._pending // self._max_batch))
+        return max(0.01, self._cycle * -(-self._pending // self._max_batch))
+
+    def _admit(self, deadline: float) -> None:
+        """Refuses at once what the queue has no room for, or no time."""
+        now, wait = time.monotonic(), self.wait_seconds()
+        if self._pending >= self._max_pending:
+            raise QueueFullError(self._pending, wait)
+        # Less than a batch is no queue: what is known of its pace is too little to turn anybody away for.
+        if self._pending >= self._max_batch and now < deadline < now + wait:
+            raise QueueFullError(self._pending, max(0.01, now + wait - deadline), f"{wait:.2f} s of work, longer than the deadline of {deadline - now:.2f} s")
+        if not self._pending:
+            self._busy_since = now
 
     def _prepare_in_time(self, request: T, deadline: float) -> P:
         if time.monotonic() > deadline:
@@ -141,16 +156,22 @@ class Batcher(Generic[T, P, R]):
             except Exception as error:  # noqa: BLE001 - whoever waits must hear of it
                 _settle(batch, error)
                 continue
-            took = time.monotonic() - started
-            self._seconds = took if not self._seconds else (1 - _SMOOTHING) * self._seconds + _SMOOTHING * took
+            self._learn(len(batch), started, time.monotonic())
             for entry, answer in zip(batch, answers, strict=True):
                 if not entry.future.done():
                     entry.future.set_result(answer)
             # The answered leave before the next batch counts who is still pending.
             await asyncio.sleep(0)
 
+    def _learn(self, size: int, started: float, ended: float) -> None:
+        """Takes in how long a batch took, and how long it was since the one before: decoding is part of the pace as well."""
+        self._each = _smooth(self._each, (ended - started) / size)
+        if self._pending >= self._max_batch or not self._cycle:
+            self._cycle = _smooth(self._cycle, (ended - self._busy_since) * (self._max_batch / size if self._pending >= self._max_batch else 1))
+        self._busy_since = ended
+
     async def _gather(self) -> list[_Entry[P, R]]:
-        """Takes up to ``max_batch`` requests that somebody still waits for."""
+        """Takes up to ``max_batch`` requests that somebody still waits for, and that can be answered in time."""
         until = time.monotonic() + self._max_wait
         # Once all that were admitted are here, waiting longer would only be for requests that may never come.
         while len(self._queue) < min(self._max_batch, self._pending) and (left := until - time.monotonic()) > 0:
@@ -165,13 +186,17 @@ class Batcher(Generic[T, P, R]):
             entry = self._queue.popleft()
             if entry.future.done():
                 continue
-            if now > entry.deadline:
+            if now + self._each > entry.deadline:
                 entry.future.set_exception(
                     DeadlinePassedError("the deadline passed while the image waited for its turn: allow more time, or send less at once")
                 )
                 continue
             batch.append(entry)
         return batch
+
+
+def _smooth(before: float, now: float) -> float:
+    return now if not before else (1 - _SMOOTHING) * before + _SMOOTHING * now
 
 
 def _settle(batch: Sequence[_Entry[P, R]], error: Exception) -> None:

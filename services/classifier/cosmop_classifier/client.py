@@ -49,6 +49,18 @@ class ClassifierClient:
         async for answer in self._stub.ClassifyStream(requests()):
             yield answer
 
+    async def explain(self, image: bytes | str, *, nearest: int = 5) -> classifier_pb2.ExplainResponse:
+        """Where the verdict on one image comes from: a heat map, its picture (PNG), and the training images most like it.
+
+        The first one of a model version may take long: its training images are looked at once.
+        """
+        request = classifier_pb2.ExplainRequest(collection=self._which.collection, model=self._which.model, version=self._which.version, nearest=nearest)
+        if isinstance(image, bytes):
+            request.content = image
+        else:
+            request.id = image
+        return await self._stub.Explain(request, timeout=self._timeout)
+
     async def models(self) -> list[classifier_pb2.Model]:
         """All registered versions of the collection's models."""
         answer = await self._stub.ListModels(classifier_pb2.ListModelsRequest(collection=self._which.collection), timeout=self._timeout)

@@ -19,14 +19,20 @@ import numpy as np
 from cosmop_vision.onnx_session import OnnxSession
 from cosmop_vision.preprocess import Preprocessing
 from numpy.typing import NDArray
-from prometheus_client import Histogram
 
+from cosmop_classifier import metrics
 from cosmop_classifier.batcher import Batcher
-from cosmop_classifier.heads import Features
+from cosmop_classifier.heads import Features, Head
 
 Array = NDArray[np.float32]
-BATCH_IMAGES = Histogram("cosmop_classifier_batch_images", "Images run at once.", buckets=(1, 2, 4, 8, 16, 32, 64))
-BATCH_SECONDS = Histogram("cosmop_classifier_batch_seconds", "Seconds that the network took for a batch.")
+
+
+@dataclass(frozen=True)
+class Question:
+    """A head that is to score an image, and the model that it is of."""
+
+    model: str
+    head: Head
 
 
 @dataclass(frozen=True)
@@ -34,13 +40,24 @@ class Request:
     """One image: encoded, or preprocessed already (3, size, size)."""
 
     image: bytes | Array
-    with_map: bool = False
+    questions: tuple[Question, ...] = ()
+    #: Give back the features as well, the map included.
+    features: bool = False
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What came of a request."""
+
+    #: One for each question, before calibration.
+    scores: tuple[float, ...]
+    features: Features | None
 
 
 @dataclass(frozen=True)
 class _Prepared:
     pixels: Array
-    with_map: bool
+    request: Request
 
 
 class Engine:
@@ -49,12 +66,13 @@ class Engine:
     def __init__(self, session: OnnxSession, preprocessing: Preprocessing, batcher_settings: dict[str, Any]) -> None:
         self._session = session
         self.preprocessing = preprocessing
-        self._batcher: Batcher[Request, _Prepared, Features] = Batcher(self._prepare, self._run, **batcher_settings)
+        self._batcher: Batcher[Request, _Prepared, Seen] = Batcher(self._prepare, self._run, **batcher_settings)
 
-    async def features(self, request: Request, deadline: float = float("inf")) -> Features:
-        """What the network says of one image: features of shape (1, ...).
+    async def ask(self, request: Request, deadline: float = float("inf")) -> Seen:
+        """What the network and its heads say of one image; features are of shape (1, ...).
 
         Args:
+            request: the image, and who is asked.
             deadline: on ``time.monotonic``'s clock.
 
         Raises:
@@ -71,15 +89,33 @@ class Engine:
 
     def _prepare(self, request: Request) -> _Prepared:
         pixels = self.preprocessing.array_of_bytes(request.image) if isinstance(request.image, bytes) else request.image
-        return _Prepared(pixels, request.with_map)
+        return _Prepared(pixels, request)
 
-    def _run(self, batch: list[_Prepared]) -> Sequence[Features]:
+    def _run(self, batch: list[_Prepared]) -> Sequence[Seen]:
+        """One pass through the network; each head scores at once all the images that it is asked about."""
         started = time.perf_counter()
-        features = self.run(np.stack([p.pixels for p in batch]), with_map=any(p.with_map for p in batch))
-        BATCH_IMAGES.observe(len(batch))
-        BATCH_SECONDS.observe(time.perf_counter() - started)
-        maps = features.feature_map
-        return [Features(features.pooled[i : i + 1], maps[i : i + 1] if maps is not None and p.with_map else None) for i, p in enumerate(batch)]
+        with_map = any(p.request.features or any(q.head.needs_map for q in p.request.questions) for p in batch)
+        features = self.run(np.stack([p.pixels for p in batch]), with_map=with_map)
+        asked: dict[int, tuple[Question, list[int]]] = {}
+        for i, prepared in enumerate(batch):
+            for question in prepared.request.questions:
+                asked.setdefault(id(question.head), (question, []))[1].append(i)
+        scores = {(i, key): score for key, (question, rows) in asked.items() for i, score in zip(rows, _score(question.head, features, rows), strict=True)}
+        seconds = time.perf_counter() - started
+        for question, _ in asked.values():
+            metrics.BATCH_IMAGES.labels(question.model).observe(len(batch))
+            metrics.BATCH_SECONDS.labels(question.model).observe(seconds)
+        return [
+            Seen(tuple(scores[i, id(q.head)] for q in p.request.questions), _rows(features, [i]) if p.request.features else None) for i, p in enumerate(batch)
+        ]
+
+
+def _score(head: Head, features: Features, rows: list[int]) -> list[float]:
+    return [float(score) for score in head.score(_rows(features, rows))]
+
+
+def _rows(features: Features, rows: list[int]) -> Features:
+    return Features(features.pooled[rows], None if features.feature_map is None else features.feature_map[rows])
 
 
 class Engines:

@@ -13,17 +13,14 @@ from collections import OrderedDict
 from cosmop_common.errors import CosmopError, InvalidInputError, NotReadyError
 from cosmop_common.models_kv import ActiveModels
 from cosmop_common.store import Store
-from prometheus_client import Counter, Gauge
 
 from cosmop_classifier import registry
 from cosmop_classifier.engine import Engines
+from cosmop_classifier.metrics import ACTIVE, LOADS
 from cosmop_classifier.registry import ModelNotFoundError
 from cosmop_classifier.served import ServedModel, serve
 
 log = logging.getLogger(__name__)
-
-LOADS = Counter("cosmop_classifier_loads_total", "Model versions loaded, by outcome.", ["model", "outcome"])
-ACTIVE = Gauge("cosmop_classifier_active", "1 for the version of each model that is served.", ["model", "version"])
 
 _PAUSES = (1.0, 3.0, 10.0, 30.0)
 

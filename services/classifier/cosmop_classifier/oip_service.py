@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import importlib.metadata
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import grpc
 from cosmop_common.errors import CosmopError
@@ -13,14 +12,13 @@ from cosmop_common.pb.inference import grpc_service_pb2 as pb
 from cosmop_common.pb.inference import grpc_service_pb2_grpc
 
 from cosmop_classifier import oip
+from cosmop_classifier.asking import Context, ask, deadline_of, hint_retry
 from cosmop_classifier.batcher import QueueFullError
-from cosmop_classifier.engine import Request
 from cosmop_classifier.hub import Hub
 from cosmop_classifier.registry import BINARY
+from cosmop_classifier.review import Review
 from cosmop_classifier.served import ServedModel, Verdict
-from cosmop_classifier.service import deadline_of, hint_retry
 
-Context = grpc.aio.ServicerContext[Any, Any]
 _NAME = "cosmop-classifier"
 
 
@@ -31,8 +29,8 @@ class InferenceServicer(grpc_service_pb2_grpc.GRPCInferenceServiceServicer):
     ``positive``, ``label`` and ``uncertain``; a one-class model ``score`` and ``positive``.
     """
 
-    def __init__(self, hub: Hub, ready: Callable[[], bool], *, max_images: int = 128) -> None:
-        self._hub, self._ready, self._max_images = hub, ready, max_images
+    def __init__(self, hub: Hub, review: Review, ready: Callable[[], bool], *, max_images: int = 128) -> None:
+        self._hub, self._review, self._ready, self._max_images = hub, review, ready, max_images
 
     async def ServerLive(self, request: pb.ServerLiveRequest, context: Context) -> pb.ServerLiveResponse:  # noqa: ARG002, N802
         """True whenever it answers."""
@@ -78,13 +76,17 @@ class InferenceServicer(grpc_service_pb2_grpc.GRPCInferenceServiceServicer):
         deadline = deadline_of(context)
         try:
             async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(model.engine.features(Request(i, with_map=model.head.needs_map), deadline)) for i in images]
+                tasks = [group.create_task(ask([model], image, deadline)) for image in images]
         except ExceptionGroup as failed:
             error = failed.exceptions[0]
             if isinstance(error, QueueFullError):
                 hint_retry(context, error)
             raise error from None
-        return oip.answer(request, model.card.version, outputs_of(model, [model.verdict(t.result()) for t in tasks]))
+        verdicts = [task.result()[0] for task in tasks]
+        for image, verdict in zip(images, verdicts, strict=True):
+            if isinstance(image, bytes):
+                self._review.note(image, model, verdict)
+        return oip.answer(request, model.card.version, outputs_of(model, verdicts))
 
 
 def outputs_of(model: ServedModel, verdicts: Sequence[Verdict]) -> list[oip.Output]:

@@ -12,7 +12,7 @@ from cosmop_vision.preprocess import Preprocessing
 from numpy.typing import NDArray
 from scipy.special import expit
 
-from cosmop_classifier.engine import Engine, Engines
+from cosmop_classifier.engine import Engine, Engines, Question
 from cosmop_classifier.heads import Features, Head, read_head
 from cosmop_classifier.registry import BINARY, ModelFiles
 
@@ -49,9 +49,14 @@ class ServedModel:
     #: Scores inside are uncertain.
     band: tuple[float, float]
 
-    def verdict(self, features: Features) -> Verdict:
-        """The verdict on one image, from features of shape (1, ...)."""
-        score = float(self.scores(features)[0])
+    @property
+    def question(self) -> Question:
+        """What an engine is asked for this model."""
+        return Question(self.card.name, self.head)
+
+    def verdict(self, raw: float) -> Verdict:
+        """The verdict on one image, from what the head says of it."""
+        score = float(to_scores(self.card.kind, np.asarray([raw], np.float64), self.temperature)[0])
         low, high = self.band
         return Verdict(score >= self.card.threshold, score, low < score < high)
 

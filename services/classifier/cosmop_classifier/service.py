@@ -3,38 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-import re
-import time
 from collections.abc import AsyncIterator
-from typing import Any
 
-import grpc
 from cosmop_common.bus import Bus
-from cosmop_common.errors import CosmopError, InvalidInputError, NotFoundError
+from cosmop_common.errors import CosmopError, InvalidInputError
 from cosmop_common.jobs import submit
-from cosmop_common.names import image_key
 from cosmop_common.pb.cosmop.v1 import classifier_pb2, classifier_pb2_grpc, runs_pb2
 from cosmop_common.records import ModelCard
 from cosmop_common.runs import Runs
 from cosmop_common.store import Store
 
 from cosmop_classifier import registry
+from cosmop_classifier.asking import Context, ask, deadline_of, hint_retry, image_of
 from cosmop_classifier.batcher import QueueFullError
-from cosmop_classifier.engine import Request
 from cosmop_classifier.experiment_fair import check_fair
 from cosmop_classifier.experiment_plan import check_experiment
+from cosmop_classifier.explainer import Explainer
 from cosmop_classifier.hub import Hub
 from cosmop_classifier.plan import check_job
 from cosmop_classifier.registry import BINARY, ONE_CLASS
+from cosmop_classifier.review import Review
 from cosmop_classifier.served import ServedModel
-
-Context = grpc.aio.ServicerContext[Any, Any]
-_FOREVER = float("inf")
-_IMAGE_ID = re.compile(r"^[0-9a-f]{64}$")
-
-
-class ImageMissingError(InvalidInputError):
-    """A request without an image, or with something else in its place."""
+from cosmop_classifier.training_neighbours import TrainingNeighbours
 
 
 class KindError(InvalidInputError):
@@ -44,8 +34,9 @@ class KindError(InvalidInputError):
 class ClassifierServicer(classifier_pb2_grpc.ClassifierServicer):
     """See ``proto/cosmop/v1/classifier.proto``."""
 
-    def __init__(self, hub: Hub, store: Store, bus: Bus, runs: Runs, *, stream_window: int = 32) -> None:
-        self._hub, self._store, self._bus, self._runs = hub, store, bus, runs
+    def __init__(self, hub: Hub, store: Store, bus: Bus, runs: Runs, review: Review, *, stream_window: int = 32, explain_images: int = 2000) -> None:
+        self._hub, self._store, self._bus, self._runs, self._review = hub, store, bus, runs, review
+        self._explainer = Explainer(TrainingNeighbours(store, limit=explain_images))
         self._window = stream_window
 
     async def Classify(self, request: classifier_pb2.ClassifyRequest, context: Context) -> classifier_pb2.ClassifyResponse:  # noqa: N802
@@ -81,6 +72,14 @@ class ClassifierServicer(classifier_pb2_grpc.ClassifierServicer):
                 left = queue.get_nowait()
                 if left is not None:
                     left.cancel()
+
+    async def Explain(self, request: classifier_pb2.ExplainRequest, context: Context) -> classifier_pb2.ExplainResponse:  # noqa: N802
+        """Where one image's verdict comes from."""
+        try:
+            return await self._explainer.explain(await self._model(request), await image_of(request, self._store), request.nearest, deadline_of(context))
+        except QueueFullError as error:
+            hint_retry(context, error)
+            raise
 
     async def ListModels(self, request: classifier_pb2.ListModelsRequest, context: Context) -> classifier_pb2.ListModelsResponse:  # noqa: ARG002, N802
         """All registered versions."""
@@ -127,20 +126,13 @@ class ClassifierServicer(classifier_pb2_grpc.ClassifierServicer):
                 return classifier_pb2.ClassifyResponse(tag=request.tag, error=f"{error.grpc_code.name}: {error}")
 
     async def _classify(self, request: classifier_pb2.ClassifyRequest, deadline: float) -> classifier_pb2.ClassifyResponse:
-        if not request.model and not request.collection:
-            raise InvalidInputError("neither model nor collection is set: one of them says which classifier to ask")
-        model = await self._hub.get(request.model or registry.model_name(request.collection, BINARY), request.version)
+        model = await self._model(request)
         if model.card.kind != BINARY:
             raise KindError(f"{model.card.name} is a one-class model: ask its collection's binary one with one_class = true, or use ModelInfer")
-        second = await self._second(request, model)
-        image = await self._image(request)
-        wanted = [model] if second is None else [model, second]
-        if second is not None and second.engine is model.engine:
-            features = await model.engine.features(Request(image, with_map=any(m.head.needs_map for m in wanted)), deadline)
-            seen = [features, features]
-        else:
-            seen = await asyncio.gather(*(m.engine.features(Request(image, with_map=m.head.needs_map), deadline) for m in wanted))
-        verdict = model.verdict(seen[0])
+        second = [await self._hub.get(registry.model_name(request.collection or model.card.collection, ONE_CLASS))] if request.one_class else []
+        image = await image_of(request, self._store)
+        verdict, *others = await ask([model, *second], image, deadline)
+        self._review.note(image, model, verdict)
         response = classifier_pb2.ClassifyResponse(
             label=model.label(verdict.positive),
             positive=verdict.positive,
@@ -151,32 +143,17 @@ class ClassifierServicer(classifier_pb2_grpc.ClassifierServicer):
             uncertain=verdict.uncertain,
             tag=request.tag,
         )
-        if second is not None:
-            other = second.verdict(seen[1])
+        for one_class, other in zip(second, others, strict=True):
+            card = one_class.card
             response.one_class.CopyFrom(
-                classifier_pb2.OneClassVerdict(
-                    positive=other.positive, score=other.score, threshold=second.card.threshold, model=second.card.name, version=second.card.version
-                )
+                classifier_pb2.OneClassVerdict(positive=other.positive, score=other.score, threshold=card.threshold, model=card.name, version=card.version)
             )
         return response
 
-    async def _second(self, request: classifier_pb2.ClassifyRequest, model: ServedModel) -> ServedModel | None:
-        if not request.one_class:
-            return None
-        return await self._hub.get(registry.model_name(request.collection or model.card.collection, ONE_CLASS))
-
-    async def _image(self, request: classifier_pb2.ClassifyRequest) -> bytes:
-        which = request.WhichOneof("image")
-        if which == "id":
-            if not _IMAGE_ID.match(request.id):
-                raise ImageMissingError(f"{request.id[:80]!r} is no image's id: expected the sha256 of its bytes, 64 lower-case hex digits")
-            try:
-                return await self._store.get_image(request.id)
-            except NotFoundError as error:
-                raise NotFoundError(f"image {request.id} is not in the store ({image_key(request.id)}): send its bytes as content") from error
-        if which is None or not request.content:
-            raise ImageMissingError("the request holds no image: set content (an encoded JPEG, PNG or WebP) or id (the sha256 of an image of the store)")
-        return request.content
+    async def _model(self, request: classifier_pb2.ClassifyRequest | classifier_pb2.ExplainRequest) -> ServedModel:
+        if not request.model and not request.collection:
+            raise InvalidInputError("neither model nor collection is set: one of them says which classifier to ask")
+        return await self._hub.get(request.model or registry.model_name(request.collection, BINARY), request.version)
 
     def _message(self, card: ModelCard) -> classifier_pb2.Model:
         return classifier_pb2.Model(
@@ -188,14 +165,3 @@ class ClassifierServicer(classifier_pb2_grpc.ClassifierServicer):
             threshold=card.threshold,
             card=card.model_dump_json(),
         )
-
-
-def deadline_of(context: Context) -> float:
-    """A call's deadline on ``time.monotonic``'s clock."""
-    remaining = context.time_remaining()
-    return _FOREVER if remaining is None else time.monotonic() + remaining
-
-
-def hint_retry(context: Context, error: QueueFullError) -> None:
-    """Tells the caller when to come again: gRPC's own retry pushback, which its clients obey."""
-    context.set_trailing_metadata((("grpc-retry-pushback-ms", str(max(1, round(1000 * error.retry_after)))),))

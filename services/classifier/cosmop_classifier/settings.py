@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Self
+from typing import Literal, Self
 
 from cosmop_common.errors import InvalidInputError
 from cosmop_common.settings import ServiceSettings
@@ -30,6 +30,11 @@ class Settings(ServiceSettings):
     """Images in one ModelInfer."""
     pinned_models: int = Field(default=4, ge=1)
     """Versions that are not active, kept loaded because somebody asked for them by version."""
+
+    review: Literal["off", "known", "all"] = "known"
+    """Whose uncertain images go before people: nobody's; those that the collection holds; all, callers' images being stored for it."""
+    explain_images: int = Field(default=2000, ge=1)
+    """Training images that Explain compares with, of a model that brings no bank of its own."""
 
     @model_validator(mode="after")
     def _a_request_fits_the_queue(self) -> Self:
