@@ -130,9 +130,11 @@ class Facts:
             try:
                 ack = await self._js.publish(subject, payload, headers=headers, timeout=5)
             except BadRequestError as error:
-                if error.err_code == _WRONG_LAST_SEQUENCE:
-                    return False
-                raise
+                if error.err_code != _WRONG_LAST_SEQUENCE:
+                    raise
+                # After a time-out it may be our own earlier try that stands there: then it was published all the same.
+                last = await self._last(kind_of(fact), subject) if attempt else None
+                return last is not None and last.fact == fact
             except (ServiceUnavailableError, APIError) as error:
                 if error.err_code in _STORE_FULL:
                     raise StorageFullError(f"{facts_stream(kind_of(fact))} is full: raise COSMOP_STREAM_MAX_BYTES and run `cosmop provision`") from error

@@ -19,6 +19,7 @@ import httpcore
 import httpx
 
 from cosmop_scraper.addresses import GuardedBackend
+from cosmop_scraper.connections import Connections
 from cosmop_scraper.errors import FetchError, FetchTimeoutError, HttpStatusError, RobotsForbiddenError, TooManyRedirectsError, UnsupportedUrlError
 from cosmop_scraper.politeness import Politeness
 from cosmop_scraper.robots import FORBIDDEN, MAX_BYTES, RobotsTxt, Verdict
@@ -29,6 +30,7 @@ log = logging.getLogger(__name__)
 _REDIRECTS = {301, 302, 303, 307, 308}
 _OVERLOADED = {429, 503}
 _CONNECTIONS = 256
+_IDLE_SECONDS = 15.0
 _RETRY_SECONDS = 0.5
 
 
@@ -79,20 +81,18 @@ class Fetcher:
     politeness: Politeness
     respect_robots: bool
     allow_private: bool
-    _pool: httpcore.AsyncConnectionPool = field(init=False)
+    _connections: Connections = field(init=False)
     robots: RobotsTxt = field(init=False)
 
     def __post_init__(self) -> None:
-        """Makes the pool; it connects when it is used."""
+        """Connects when it is used."""
         self.backend = GuardedBackend(allow_private=self.allow_private)
-        self._pool = httpcore.AsyncConnectionPool(
-            max_connections=_CONNECTIONS, max_keepalive_connections=_CONNECTIONS, keepalive_expiry=15, http2=True, network_backend=self.backend
-        )
+        self._connections = Connections(self.backend, most=_CONNECTIONS, idle_seconds=_IDLE_SECONDS)
         self.robots = RobotsTxt(self._read_robots, self.settings.agent.partition("/")[0], respect=self.respect_robots)
 
     async def close(self) -> None:
         """Closes all connections."""
-        await self._pool.aclose()
+        await self._connections.close()
 
     async def get(self, url: str, *, max_bytes: int, accept: str = "*/*", headers: Mapping[str, str] | None = None, robots: bool = True) -> Fetched:
         """Fetches a URL, trying again where the host is overloaded or away for a moment.
@@ -158,11 +158,8 @@ class Fetcher:
             extensions={"timeout": {"connect": self.settings.connect_timeout, "read": self.settings.read_timeout, "write": self.settings.read_timeout}},
         )
         try:
-            response = await self._pool.handle_async_request(request)
-            try:
+            async with self._connections.answer(request) as response:
                 return await self._read(url, response, max_bytes, verdict)
-            finally:
-                await response.aclose()
         except httpcore.TimeoutException as error:
             self.politeness.complain(host_of(url), None)
             raise FetchTimeoutError(f"{url} does not answer in time ({type(error).__name__})") from error
