@@ -108,7 +108,15 @@ PREPROCESSING = Preprocessing(SIZE, SIZE, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 
 
 async def tiny_model(
-    store: Store, folder: Path, name: str = "tiny-binary", version: str = "v1", *, head: Head | None = None, network: bytes = b"", smoke_error: float = 0.0
+    store: Store,
+    folder: Path,
+    name: str = "tiny-binary",
+    version: str = "v1",
+    *,
+    head: Head | None = None,
+    network: bytes = b"",
+    smoke_error: float = 0.0,
+    images: list[str] | None = None,
 ) -> ModelCard:
     """A registered model that answers at once: ``head`` on the tiny network (default: linear, bias 0)."""
     network = network or tiny_network()
@@ -132,7 +140,7 @@ async def tiny_model(
         metrics={"test": empty.metrics},
         details={"head": head.kind, "temperature": 1.0, "band": [0.4, 0.6], "smoke": smoke.tolist(), "preprocessing": preprocessing_details(PREPROCESSING)},
     )
-    images = [sha256_hex(str(i).encode()) for i in range(8)]
+    images = images or [sha256_hex(str(i).encode()) for i in range(8)]
     return await registry.save(
         store,
         registry.ModelFiles(card, network, head.to_bytes()),
