@@ -9,7 +9,8 @@ from typing import Annotated
 import typer
 from cosmop_common.errors import InvalidInputError
 
-from cosmop_console.cli import calls, embedded, target
+from cosmop_console.cli import calls, embedded, exports, target
+from cosmop_console.cli import scrape as scrapes
 from cosmop_console.cli.run import make_plan, run_plan
 
 app = typer.Typer(
@@ -68,22 +69,55 @@ def run(
 
 
 @app.command()
-def scrape(
-    queries: Annotated[list[str], typer.Argument(help="Search keywords; for source web page addresses, for folder and urls a path.")],
-    collection: Annotated[str, typer.Option(help="Collection that the images join.")],
-    source: Annotated[str, typer.Option(help="google, x, openverse, wikimedia, urls, folder, web.")] = "wikimedia",
-    limit: Annotated[int, typer.Option(help="At most so many images; 0 is no bound.")] = 0,
+def scrape(  # noqa: PLR0913 - each is an option of the command
+    queries: Annotated[
+        list[str] | None, typer.Argument(help="Search keywords; for source web page addresses, for folder and urls a path. None: the collection's keywords.")
+    ] = None,
+    *,
+    collection: Annotated[str, typer.Option(help="Collection that the images join: a name, or a YAML file to make it from. Empty: the only one.")] = "",
+    source: Annotated[str, typer.Option(help="google, x, openverse, wikimedia, urls, folder, web. Empty: the collection's.")] = "",
+    limit: Annotated[int, typer.Option(min=0, help="At most so many new images; 0: as the collection says.")] = 0,
+    max_mb: Annotated[float, typer.Option(min=0, help="At most so many megabytes; 0 is no bound.")] = 0,
+    minutes: Annotated[float, typer.Option(min=0, help="At most so many minutes; 0 is no bound.")] = 0,
+    option: Annotated[list[str] | None, typer.Option(help="NAME=VALUE: a setting of the source; may be repeated.")] = None,
+    run_id: Annotated[str, typer.Option("--run", help="Id of the run. One that exists is gone on with.")] = "",
+    cancel: Annotated[str, typer.Option(metavar="RUN", help="End this run, and nothing else.")] = "",
+    sources: Annotated[bool, typer.Option("--sources", help="List the sources and whether they can run here, and nothing else.")] = False,
     home: Home = OUT,
     endpoint: Endpoint = "",
 ) -> None:
-    """Find images and download them, live."""
-    asyncio.run(calls.scrape(target.find(home, endpoint), collection, source, queries, limit))
+    """Find images and download them: a live line for the source and for each host."""
+    # A folder or list of this machine: the service that reads it has another working directory.
+    local = source in {"folder", "urls"}
+    here = tuple(str(Path(q).resolve()) if local and Path(q).exists() else q for q in queries or ())
+    wish = scrapes.Wish(here, collection, source, limit, int(max_mb * 1e6), minutes * 60, option or (), run_id)
+    system = target.find(home, endpoint)
+    if sources:
+        asyncio.run(scrapes.list_sources(system))
+    elif cancel:
+        asyncio.run(scrapes.cancel(system, cancel))
+    else:
+        asyncio.run(scrapes.scrape(system, wish))
 
 
 @app.command()
 def freeze(collection: Annotated[str, typer.Argument()], home: Home = OUT, endpoint: Endpoint = "") -> None:
     """Freeze a dataset version of all that is labelled now."""
     asyncio.run(calls.freeze(target.find(home, endpoint), collection))
+
+
+@app.command()
+def export(
+    dataset: Dataset,
+    folder: Annotated[Path, typer.Argument(help="New or empty folder.")],
+    blur_faces: Annotated[
+        bool, typer.Option("--blur-faces", help="Make faces unrecognisable in the written files; the stored images stay as they are.")
+    ] = False,
+    home: Home = OUT,
+    endpoint: Endpoint = "",
+) -> None:
+    """Write a dataset version into a folder: images by split and class, labels.csv, export.json."""
+    asyncio.run(exports.export(target.find(home, endpoint, servers_only=True), dataset, folder, blur_faces=blur_faces))
 
 
 @train.command("gan")

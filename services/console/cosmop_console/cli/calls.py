@@ -18,7 +18,6 @@ from cosmop_common.pb.cosmop.v1 import (
     gan_trainer_pb2,
     human_detector_pb2,
     runs_pb2,
-    scraper_pb2,
 )
 from cosmop_common.store import Store
 from cosmop_common.topology import provision as provision_streams
@@ -63,13 +62,6 @@ async def provision(target: Target) -> None:
     finally:
         store.close()
     say("\n".join([*made, f"object bucket {target.connection.s3_bucket}"]))
-
-
-async def scrape(target: Target, collection: str, source: str, queries: Sequence[str], limit: int) -> None:
-    """A scrape job, watched."""
-    request = scraper_pb2.SubmitJobRequest(collection=collection, scrape=runs_pb2.ScrapeJob(source=source, queries=queries, max_images=limit))
-    async with target.services() as services:
-        await _follow(services, await _call("scraper", services.scraper.SubmitJob(request)))
 
 
 async def freeze(target: Target, collection: str) -> None:
