@@ -135,6 +135,14 @@ async def test_drawn_images_become_snapshots_and_the_best_of_them_makes_images(b
         assert list(evaluation.job.evaluate.measures) == ["kid", "prdc"]
         assert evaluation.job.evaluate.max_images == 50
 
+    film = Image.open(io.BytesIO(await store.get(run_key("gan-1", "film.png"))))
+    assert film.size == (90 + 10 * 64, 3 * 64)
+    curves = await store.get_json(run_key("gan-1", "curves.json"))
+    assert [row[0] for row in curves["rows"]] == pytest.approx([k * 0.008 for k in range(1, 21)])
+    assert all(value is not None for row in curves["rows"] for name, value in zip(curves["names"], row, strict=True) if name in {"loss_g", "loss_d", "p"})
+    states = (await store.get_json(run_key("gan-1", "checkpoint/latest.json")))["checkpoints"]
+    assert {80, 160} <= {entry["images"] for entry in states}, "the best snapshot's state stays beside the last"
+
     generate = runs_pb2.Job(
         run="gen-1", collection="c", generate=runs_pb2.GenerateJob(gan_run="gan-1", kimg=-1, count=70, seed=100, truncation=0.7, label="concept")
     )
@@ -202,6 +210,10 @@ async def test_a_damaged_checkpoint_gives_way_to_the_one_before(bus: Bus, settin
     await store.delete(pointer["checkpoints"][1]["key"])
     with pytest.raises(DamagedCheckpointError, match="2 tried"):
         await checkpoints.load()
+    for k in range(3, 7):
+        await checkpoints.save(f"state {k}".encode(), k * 1000, keep={3000})
+    assert [e["images"] for e in (await store.get_json(run_key("r", "checkpoint/latest.json")))["checkpoints"]] == [6000, 5000, 3000]
+    assert len([key async for key in store.list(run_key("r", "checkpoint/"))]) == 4
     await store.put(run_key("r", "checkpoint/latest.json"), json.dumps([]).encode())
     with pytest.raises(DamagedCheckpointError, match=r"latest\.json"):
         await checkpoints.load()

@@ -37,6 +37,9 @@ _KIND_OF: dict[type[Message], str] = {cls: kind for kind, cls in FACT_KINDS.item
 
 _TOKEN = re.compile(r"^[A-Za-z0-9_-]+$")
 
+FOLDERS = "folders/"
+"""Folders uploaded for training lie below it, each under a digest of its names and bytes: what is there never changes."""
+
 
 def sha256_hex(data: bytes) -> str:
     """An image's id: sha256 of its bytes, 64 lower-case hex digits."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Container
 from typing import Any
 
 from cosmop_common.errors import NotFoundError
@@ -16,7 +17,7 @@ log = logging.getLogger(__name__)
 
 
 class Checkpoints:
-    """``runs/<run>/checkpoint/``: ``latest.json`` names the last few states and their sha256, newest first.
+    """``runs/<run>/checkpoint/``: ``latest.json`` names the last few states, and the best snapshot's, with their sha256, newest first.
 
     A state is whole before the pointer names it, so that a crash at any moment leaves the one before.
     """
@@ -24,15 +25,17 @@ class Checkpoints:
     def __init__(self, store: Store, run: str, keep: int) -> None:
         self._store, self._run, self._keep = store, run, keep
 
-    async def save(self, state: bytes, images: int) -> None:
-        """Stores a state reached after so many images; the oldest beyond ``keep`` go."""
+    async def save(self, state: bytes, images: int, keep: Container[int] = ()) -> None:
+        """Stores a state reached after so many images. Older ones go, but for the last few and those reached after ``keep`` images."""
         key = run_key(self._run, f"checkpoint/{images:09d}-{sha256_hex(state)[:12]}.safetensors")
         await self._store.put(key, state)
         known = [e for e in await self._entries() if e["key"] != key]
         entries = [{"key": key, "sha256": sha256_hex(state), "images": images}, *known]
-        await self._store.put_json(self._pointer, {"checkpoints": entries[: self._keep]})
-        for old in entries[self._keep :]:
-            await self._store.delete(old["key"])
+        kept = [e for index, e in enumerate(entries) if index < self._keep or e["images"] in keep]
+        await self._store.put_json(self._pointer, {"checkpoints": kept})
+        for old in entries:
+            if old not in kept:
+                await self._store.delete(old["key"])
 
     async def load(self) -> bytes | None:
         """The newest state that is whole; None when none was ever saved.

@@ -92,6 +92,8 @@ class TrainConfig(BaseModel):
     """p never exceeds it. ADA, sec. 3 and fig. 4: augmentations leak into the samples when p comes near 1; the published code sets no bound."""
     mirror: bool = False
     """Shows each image's mirror image too."""
+    crop: Literal["centre", "fit"] = "centre"
+    """How an image becomes square: its centre is cut out, or all of it is fitted between black bars."""
     precision: Precision = "fp32"
     """bf16 has the exponents of fp32, so that fp16's scaling of weights and styles (ADA, app. C) is not needed."""
     seed: int = Field(default=0, ge=0)

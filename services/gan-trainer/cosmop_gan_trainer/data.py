@@ -10,20 +10,25 @@ import torch
 from cosmop_common.errors import RefusedImageError
 from cosmop_common.images import decode_rgb
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageOps
 from torch import Tensor
 
 from cosmop_gan_trainer.config import RunConfig
 from cosmop_gan_trainer.errors import TooFewImagesError
 
 
-def square(data: bytes, resolution: int) -> NDArray[np.uint8]:
-    """An encoded image of any mode, size and aspect as [resolution, resolution, 3]: its centre, resized with Lanczos' filter.
+def square(data: bytes, resolution: int, crop: str = "centre") -> NDArray[np.uint8]:
+    """An encoded image of any mode, size and aspect as [resolution, resolution, 3], resized with Lanczos' filter.
+
+    Args:
+        crop: "centre" takes the largest square at the middle; "fit" takes the whole image, with black bars.
 
     Raises:
         RefusedImageError: the bytes are no image that can be decoded.
     """
     image = decode_rgb(data, at_least=resolution)
+    if crop == "fit":
+        return np.asarray(ImageOps.pad(image, (resolution, resolution), Image.Resampling.LANCZOS), dtype=np.uint8)
     side = min(image.size)
     left, top = (image.width - side) // 2, (image.height - side) // 2
     cut = image.resize((resolution, resolution), Image.Resampling.LANCZOS, box=(left, top, left + side, top + side))
@@ -39,11 +44,13 @@ class Images:
     labels: list[int] = field(default_factory=list)
     #: What could not be used: name -> why.
     refused: dict[str, str] = field(default_factory=dict)
+    #: How they are cut: see ``square``.
+    crop: str = "centre"
 
     def add(self, name: str, data: bytes, label: int = 0) -> None:
         """Decodes an image; one that cannot be is noted by name and left out."""
         try:
-            self.pixels.append(square(data, self.resolution))
+            self.pixels.append(square(data, self.resolution, self.crop))
         except RefusedImageError as error:
             self.refused[name] = str(error)
         else:

@@ -18,6 +18,7 @@ from cosmop_common.store import Store
 
 from cosmop_gan_trainer.config import WatchConfig
 from cosmop_gan_trainer.ranking import Judged
+from cosmop_gan_trainer.reading import training_set
 
 _POLL_SECONDS = 1.0
 _OVER = {runs_pb2.RUN_STATE_FAILED, runs_pb2.RUN_STATE_CANCELLED, runs_pb2.RUN_STATE_SUCCEEDED}
@@ -41,7 +42,7 @@ class Evaluations:
         train, watch = self._job.train_gan, self._watch
         label = "" if watch.conditional else train.label
         evaluate = runs_pb2.EvaluateJob(
-            reference=imagesets.dataset_set(train.dataset, split="train", label=label),
+            reference=training_set(train, label),
             candidate=imagesets.samples_set(self._job.run, kimg),
             protocol=watch.protocol,
             measures=[m.strip() for m in watch.measures.split(",") if m.strip()],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from cosmop_common.datasets import split_reference
 from cosmop_common.errors import InvalidInputError
 from cosmop_common.pb.cosmop.v1 import runs_pb2
 
@@ -16,9 +17,11 @@ def plan(job: runs_pb2.TrainGanJob) -> tuple[RunConfig, Schedule]:
     """The settings of a training job and its schedule.
 
     Raises:
-        InvalidInputError: no images to show, a negative budget.
+        InvalidInputError: no dataset version or folder, no images to show, a negative budget.
         TrainerOptionError: an unknown preset, resolution or option.
     """
+    if not job.dataset.startswith("prefix:"):
+        split_reference(job.dataset)
     if not math.isfinite(job.kimg) or job.kimg <= 0:
         raise InvalidInputError(f"kimg is {job.kimg}: say how many thousands of real images to show, more than 0")
     if not math.isfinite(job.max_seconds) or job.max_seconds < 0:

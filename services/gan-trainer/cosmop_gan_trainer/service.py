@@ -9,7 +9,6 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from cosmop_common.bus import Bus
-from cosmop_common.datasets import split_reference
 from cosmop_common.errors import InvalidInputError, NotFoundError
 from cosmop_common.jobs import submit
 from cosmop_common.names import evaluation_key, run_key
@@ -33,7 +32,6 @@ class GanTrainerServicer(gan_trainer_pb2_grpc.GanTrainerServicer):
 
     async def StartRun(self, request: gan_trainer_pb2.StartGanRunRequest, context: Any) -> runs_pb2.Run:
         """Submits a training run; its settings are checked here, its data by the job."""
-        split_reference(request.train.dataset)
         plan(request.train)
         job = runs_pb2.Job(run=request.run, collection=request.collection, parent=request.parent, train_gan=request.train)
         return await submit(self._bus, self._runs, SERVICE, job)

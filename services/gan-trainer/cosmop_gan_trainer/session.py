@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from cosmop_gan_trainer import snapshots
 from cosmop_gan_trainer.config import RunConfig
+from cosmop_gan_trainer.curves import Curves
 from cosmop_gan_trainer.data import TrainingSet
 from cosmop_gan_trainer.errors import DamagedCheckpointError
 from cosmop_gan_trainer.guard import Guard
@@ -71,6 +72,7 @@ class Session:
     guard: Guard = field(init=False)
     #: Seconds per thousand images, smoothed.
     speed: float = 0.0
+    curves: Curves = field(default_factory=Curves)
 
     def __post_init__(self) -> None:
         self.guard = Guard(self.config.train, self.config.watch.guard_kimg)
@@ -107,6 +109,7 @@ class Session:
             now = time.monotonic()
             per_kimg = (now - begun) / self.config.train.batch * 1000
             self.speed = per_kimg if not self.speed else 0.9 * self.speed + 0.1 * per_kimg
+            self.curves.see(self.trainer.kimg, self.trainer.stats | {"seconds_per_kimg": per_kimg})
             report(self)
             due = self.schedule.due(self.trainer.kimg, self.seconds, self._numbered)
             if (due or self.trainer.steps % _FINITE_INTERVAL == 0) and not self.trainer.finite():
@@ -155,7 +158,7 @@ class Session:
         """The whole state as safetensors, its numbers as JSON in the header."""
         tensors, numbers = self.trainer.state()
         state = {"trainer": numbers, "taken": self.taken, "ended": self.ended, "seconds": self.seconds, "config": self.config.model_dump(mode="json")}
-        state |= {"reserve": self.schedule.reserve, "since": self.guard.since, "speed": self.speed}
+        state |= {"reserve": self.schedule.reserve, "since": self.guard.since, "speed": self.speed, "curves": self.curves.state()}
         self._checkpointed = time.monotonic()
         return safetensors.torch.save({k: v.cpu() for k, v in tensors.items()}, metadata={"state": json.dumps(state)})
 
@@ -177,6 +180,7 @@ class Session:
         self.seconds_before = float(state["seconds"])
         self.schedule.reserve, self.speed = float(state["reserve"]), float(state["speed"])
         self.guard.since = state["since"]
+        self.curves = Curves.restore(state["curves"])
 
 
 def read_state(data: bytes) -> dict[str, Any]:

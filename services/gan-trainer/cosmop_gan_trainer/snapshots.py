@@ -12,7 +12,7 @@ import safetensors
 import safetensors.torch
 import torch
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageDraw
 from pydantic import ValidationError
 
 from cosmop_gan_trainer.config import NetworkConfig
@@ -21,6 +21,9 @@ from cosmop_gan_trainer.generator import Generator
 
 GRID = 64
 """Images in a grid, at most."""
+_FILM_SIDE = 64
+"""Pixels of an image in a film strip, at least."""
+_CAPTION = 90
 
 
 def save_generator(generator: Generator) -> bytes:
@@ -73,6 +76,24 @@ def png(pixels: NDArray[np.uint8]) -> bytes:
     """[h, w, 3] as PNG, fast rather than small."""
     sink = io.BytesIO()
     Image.fromarray(pixels).save(sink, "PNG", compress_level=1)
+    return sink.getvalue()
+
+
+def film(rows: Sequence[tuple[str, Sequence[bytes]]]) -> bytes:
+    """A film strip as PNG: one row a snapshot with its caption, the same seeds below each other. Images are PNGs of one size."""
+    decoded = [(caption, [np.asarray(Image.open(io.BytesIO(data)).convert("RGB")) for data in images]) for caption, images in rows]
+    side = decoded[0][1][0].shape[0]
+    shown = max(side, _FILM_SIDE)
+    columns = max(len(images) for _, images in decoded)
+    sheet = Image.new("RGB", (_CAPTION + columns * shown, len(decoded) * shown), "white")
+    pen = ImageDraw.Draw(sheet)
+    for row, (caption, images) in enumerate(decoded):
+        pen.text((_CAPTION - 8, row * shown + shown // 2), caption, "black", anchor="rm", font_size=14)
+        for column, image in enumerate(images):
+            # Small images are enlarged without smoothing: what the network drew, nothing more.
+            sheet.paste(Image.fromarray(image).resize((shown, shown), Image.Resampling.NEAREST), (_CAPTION + column * shown, row * shown))
+    sink = io.BytesIO()
+    sheet.save(sink, "PNG")
     return sink.getvalue()
 
 

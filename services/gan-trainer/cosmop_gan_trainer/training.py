@@ -1,4 +1,4 @@
-"""The job ``train_gan``: a dataset version in, snapshots and a record of the run out. Resumable at any moment."""
+"""The job ``train_gan``: a dataset version or a folder in, snapshots and a record of the run out. Resumable at any moment."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 
 import torch
 from cosmop_common import imagesets
-from cosmop_common.datasets import load_dataset
 from cosmop_common.names import run_key, sha256_hex, snapshot_key
 from cosmop_common.pb.cosmop.v1 import runs_pb2
 from cosmop_common.records import GanRunRecord, SnapshotRecord
@@ -22,13 +21,16 @@ from cosmop_gan_trainer.data import Images, TrainingSet
 from cosmop_gan_trainer.evaluations import Evaluations
 from cosmop_gan_trainer.plans import plan
 from cosmop_gan_trainer.ranking import Judged
+from cosmop_gan_trainer.reading import find_parts, read_images
 from cosmop_gan_trainer.session import Due, Session
+from cosmop_gan_trainer.snapshots import film
 from cosmop_gan_trainer.team import Team
 
 log = logging.getLogger(__name__)
 
 _SAMPLES = 1000
-_READ_TOGETHER = 32
+_FILM_ROWS = 12
+_FILM_COLUMNS = 10
 
 
 @dataclass
@@ -79,26 +81,16 @@ class TrainingRun:
         return session
 
     async def _read(self, stage: StageHandle) -> Images:
-        """Decodes the train split of the wanted label, or of each class of a conditional run."""
-        labels = [self.job.label]
+        """The images that the job names; a conditional run learns their classes, each under its name."""
+
+        def report(count: int) -> None:
+            stage.set(message=f"reading images: {count}")
+            self.run.check()
+
+        parts = await find_parts(self.store, self.job, conditional=self.config.watch.conditional)
         if self.config.watch.conditional:
-            dataset, _ = await load_dataset(self.store, self.job.dataset)
-            labels = sorted(dataset.classes)
-            self.config = self.config.model_copy(update={"network": self.config.network.model_copy(update={"classes": tuple(labels)})})
-        images = Images(self.config.network.resolution)
-        for index, label in enumerate(labels):
-            batch: list[tuple[str, bytes]] = []
-            async for item in imagesets.read_set(self.store, imagesets.dataset_set(self.job.dataset, split="train", label=label)):
-                batch.append(item)
-                if len(batch) == _READ_TOGETHER:
-                    await asyncio.to_thread(images.add_all, batch, index)
-                    stage.set(message=f"reading images: {len(images.pixels)}")
-                    self.run.check()
-                    batch = []
-            await asyncio.to_thread(images.add_all, batch, index)
-        for name, why in images.refused.items():
-            log.warning("image %s is left out: %s", name, why)
-        return images
+            self.config = self.config.model_copy(update={"network": self.config.network.model_copy(update={"classes": tuple(parts)})})
+        return await read_images(self.store, list(parts.values()), self.config, report)
 
     async def _train(self, session: Session, stage: StageHandle) -> None:
         def interrupted() -> bool:
@@ -129,7 +121,11 @@ class TrainingRun:
         return session.guard.judge(judged)
 
     async def _checkpoint(self, session: Session) -> None:
-        await self.checkpoints.save(await asyncio.to_thread(session.save), session.trainer.images)
+        judged = await self.evaluations.judged(session.taken) if self.config.watch.evaluate else []
+        best = ranking.best(judged)
+        # The best snapshot's state stays, to go on from; until all are judged any of the waiting may be it.
+        keep = {round(j.kimg * 1000) for j in judged if j is best or (j.pending and j.kimg)}
+        await self.checkpoints.save(await asyncio.to_thread(session.save), session.trainer.images, keep)
 
     async def _store_snapshot(self, session: Session) -> None:
         """Stores and announces the snapshot at this point, and asks for its evaluation; what is there already stays."""
@@ -157,6 +153,7 @@ class TrainingRun:
             )
             await record.save(self.store, key("snapshot.json"))
             await self.run.event("snapshot", record.model_dump_json().encode())
+        await self.store.put_json(run_key(self.run.id, "curves.json"), session.curves.state())
         if self.config.watch.evaluate:
             await self.evaluations.request(kimg)
 
@@ -170,6 +167,7 @@ class TrainingRun:
         if self.config.watch.evaluate:
             judged = await self.evaluations.wait(session.taken, self.run.check, report)
         best = ranking.best(judged)
+        await self.store.put(run_key(self.run.id, "film.png"), await self._film(judged, best), "image/png")
         why = _why(best, judged)
         stage.set(message=why)
         return GanRunRecord(
@@ -188,6 +186,18 @@ class TrainingRun:
             best=best.kimg if best else session.taken[-1],
             best_because=why,
         )
+
+    async def _film(self, judged: list[Judged], best: Judged | None) -> bytes:
+        """The same seeds at snapshots spread over the run, the best and the last among them."""
+        shown = {round(k * (len(judged) - 1) / max(1, _FILM_ROWS - 1)) for k in range(_FILM_ROWS)}
+        rows = []
+        for index, snapshot in enumerate(judged):
+            if index not in shown and snapshot is not best:
+                continue
+            images = await imagesets.open_set(self.store, imagesets.samples_set(self.run.id, snapshot.kimg))
+            caption = f"{snapshot.kimg:g} kimg" + ("*" if snapshot is best else "")
+            rows.append((caption, await images.read(images.names[:_FILM_COLUMNS])))
+        return await asyncio.to_thread(film, rows)
 
     def _results(self, record: GanRunRecord) -> None:
         self.run.result(snapshots=str(len(record.snapshots)), best=f"{record.best:g}", ended_because=record.ended_because, gan=run_key(self.run.id, "gan.json"))

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from cosmop_common.errors import InvalidInputError
 
-from cosmop_console.cli import calls, embedded, exports, target
+from cosmop_console.cli import calls, embedded, exports, gan, target
 from cosmop_console.cli import scrape as scrapes
 from cosmop_console.cli.run import make_plan, run_plan
 
@@ -121,9 +121,25 @@ def export(
 
 
 @train.command("gan")
-def train_gan(dataset: Dataset, home: Home = OUT, endpoint: Endpoint = "") -> None:
-    """Train StyleGAN2-ADA as the collection says."""
-    asyncio.run(calls.train_gan(target.find(home, endpoint), dataset))
+def train_gan(  # noqa: PLR0913, PLR0917 - each is an option of the command
+    dataset: Annotated[str, typer.Argument(metavar="DATASET", help="<collection>/<version>, as `cosmop freeze` prints it; or a folder of images.")],
+    preset: Annotated[str | None, typer.Option(help="tiny, auto, stylegan2, paper256, paper512, paper1024, cifar.")] = None,
+    resolution: Annotated[int | None, typer.Option(help="Side of the images, 16 to 1024, a power of two.")] = None,
+    kimg: Annotated[float | None, typer.Option(help="Thousands of real images to show.")] = None,
+    snapshots: Annotated[int | None, typer.Option(help="How many snapshots to take.")] = None,
+    max_seconds: Annotated[float | None, typer.Option(help="Time budget; 0 is none.")] = None,
+    seed: Annotated[int | None, typer.Option()] = None,
+    samples: Annotated[int | None, typer.Option(help="Images drawn of each snapshot, for its evaluation.")] = None,
+    option: Annotated[list[str] | None, typer.Option(help="A trainer setting, name=value; may be repeated.")] = None,
+    home: Home = OUT,
+    endpoint: Endpoint = "",
+) -> None:
+    """Train StyleGAN2-ADA as the collection says, or on a folder; what is given here goes first."""
+    wanted = {
+        "preset": preset, "resolution": resolution, "kimg": kimg, "snapshots": snapshots, "max_seconds": max_seconds, "seed": seed, "samples": samples,
+    }  # fmt: skip
+    what = Path(dataset) if Path(dataset).is_dir() else dataset
+    asyncio.run(gan.train_gan(target.find(home, endpoint), what, wanted, option or []))
 
 
 @train.command("classifier")

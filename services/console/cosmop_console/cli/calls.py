@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import TypeVar
 
 import grpc
 from cosmop_common.bus import Bus
-from cosmop_common.collection import Collection
 from cosmop_common.datasets import split_reference
-from cosmop_common.errors import CosmopError
 from cosmop_common.pb.cosmop.v1 import (
     classifier_pb2,
     console_pb2,
@@ -22,28 +20,25 @@ from cosmop_common.pb.cosmop.v1 import (
 from cosmop_common.store import Store
 from cosmop_common.topology import provision as provision_streams
 
+from cosmop_console.cli.remote import call, follow, settings_of
 from cosmop_console.cli.reports import fetch_report, summary
 from cosmop_console.cli.target import Target
-from cosmop_console.cli.watch import say, watch
-from cosmop_console.clients import Services, known_error
+from cosmop_console.cli.watch import say
+from cosmop_console.clients import known_error
 
 T = TypeVar("T")
 _BEST = -1.0
 
 
-class RunFailedError(CosmopError):
-    """A run that was waited for did not succeed."""
-
-
 async def status(target: Target) -> None:
     """Collections and runs."""
     async with target.services() as services:
-        collections = await _call("console", services.console.ListCollections(console_pb2.ListCollectionsRequest()))
+        collections = await call("console", services.console.ListCollections(console_pb2.ListCollectionsRequest()))
         for collection in collections.collections:
-            funnel = await _call("console", services.console.GetFunnel(console_pb2.GetFunnelRequest(collection=collection.name)))
+            funnel = await call("console", services.console.GetFunnel(console_pb2.GetFunnelRequest(collection=collection.name)))
             waiting, labelled = funnel.pending + funnel.unscreened, sum(funnel.labelled.values())
             say(f"{collection.name}: scraped {funnel.scraped}, unique {funnel.unique}, people {funnel.people}, labelled {labelled}, waiting {waiting}")
-        runs = await _call("console", services.console.ListRuns(runs_pb2.ListRunsRequest(limit=20)))
+        runs = await call("console", services.console.ListRuns(runs_pb2.ListRunsRequest(limit=20)))
         for run in runs.runs:
             state = runs_pb2.RunState.Name(run.state).removeprefix("RUN_STATE_").lower()
             say(f"  {state:<10} {run.kind:<28} {run.id}" + (f"  {run.error}" if run.error else ""))
@@ -67,35 +62,21 @@ async def provision(target: Target) -> None:
 async def freeze(target: Target, collection: str) -> None:
     """A dataset version."""
     async with target.services() as services:
-        version = await _call("console", services.console.FreezeDataset(console_pb2.FreezeDatasetRequest(collection=collection)))
+        version = await call("console", services.console.FreezeDataset(console_pb2.FreezeDatasetRequest(collection=collection)))
     say(f"{version.collection}/{version.version}  {version.images} images")
     for part, count in sorted(version.splits.items()):
         say(f"  {part:<24}{count:>8}")
-
-
-async def train_gan(target: Target, dataset: str) -> None:
-    """A GAN run as the collection says, watched."""
-    name, _ = split_reference(dataset)
-    async with target.services() as services:
-        collection = await _collection(services, name)
-        gan, evaluation = collection.gan, collection.evaluation
-        train = runs_pb2.TrainGanJob(
-            dataset=dataset, label=gan.label or collection.positive, resolution=gan.resolution, kimg=gan.kimg, snapshots=gan.snapshots,
-            max_seconds=gan.max_seconds, preset=gan.preset, seed=gan.seed, samples=gan.samples,
-            options=dict(gan.options) | {"protocol": evaluation.protocol, "measures": ",".join(evaluation.measures)},
-        )  # fmt: skip
-        await _follow(services, await _call("gan-trainer", services.gan_trainer.StartRun(gan_trainer_pb2.StartGanRunRequest(collection=name, train=train))))
 
 
 async def train_classifier(target: Target, dataset: str, kind: str) -> None:
     """A classifier as the collection says, watched."""
     name, _ = split_reference(dataset)
     async with target.services() as services:
-        settings = (await _collection(services, name)).classifier
+        settings = (await settings_of(services, name)).classifier
         train = runs_pb2.TrainClassifierJob(
             dataset=dataset, kind=kind, network=settings.network, max_seconds=settings.max_seconds, seed=settings.seed, options=settings.options
         )
-        await _follow(services, await _call("classifier", services.classifier.Train(classifier_pb2.TrainRequest(collection=name, train=train))))
+        await follow(services, await call("classifier", services.classifier.Train(classifier_pb2.TrainRequest(collection=name, train=train))))
 
 
 async def train_human_detector(target: Target, collection: str, data: Sequence[str], miss_rate: float) -> None:
@@ -103,17 +84,17 @@ async def train_human_detector(target: Target, collection: str, data: Sequence[s
     train = runs_pb2.TrainHumanDetectorJob(data=data, miss_rate=miss_rate)
     async with target.services() as services:
         request = human_detector_pb2.TrainDetectorRequest(collection=collection, train=train)
-        await _follow(services, await _call("human-detector", services.human_detector.Train(request)))
+        await follow(services, await call("human-detector", services.human_detector.Train(request)))
 
 
 async def evaluate(target: Target, reference: str, candidate: str, protocol: str, collection: str) -> None:
     """One set against another."""
     job = runs_pb2.EvaluateJob(reference=reference, candidate=candidate, protocol=protocol, measures=["kid", "prdc"])
     async with target.services() as services:
-        run = await _follow(
-            services, await _call("fid-evaluator", services.fid_evaluator.Evaluate(fid_evaluator_pb2.EvaluateRequest(collection=collection, evaluate=job)))
+        run = await follow(
+            services, await call("fid-evaluator", services.fid_evaluator.Evaluate(fid_evaluator_pb2.EvaluateRequest(collection=collection, evaluate=job)))
         )
-        report = await _call("fid-evaluator", services.fid_evaluator.GetReport(runs_pb2.GetRunRequest(run=run.id)))
+        report = await call("fid-evaluator", services.fid_evaluator.GetReport(runs_pb2.GetRunRequest(run=run.id)))
     for measure in report.measures:
         interval = f"  [{measure.low:.4f}, {measure.high:.4f}] ({measure.interval})" if measure.HasField("low") else ""
         say(f"{measure.name:<24}{measure.value:>12.4f}{interval}")
@@ -123,10 +104,10 @@ async def evaluate(target: Target, reference: str, candidate: str, protocol: str
 async def generate(target: Target, gan_run: str, count: int, seed: int, truncation: float) -> None:
     """A synthetic set."""
     async with target.services() as services:
-        gan = await _call("console", services.console.GetRun(runs_pb2.GetRunRequest(run=gan_run)))
+        gan = await call("console", services.console.GetRun(runs_pb2.GetRunRequest(run=gan_run)))
         job = runs_pb2.GenerateJob(gan_run=gan_run, kimg=_BEST, count=count, seed=seed, truncation=truncation)
-        run = await _follow(
-            services, await _call("gan-trainer", services.gan_trainer.Generate(gan_trainer_pb2.GenerateRequest(collection=gan.collection, generate=job)))
+        run = await follow(
+            services, await call("gan-trainer", services.gan_trainer.Generate(gan_trainer_pb2.GenerateRequest(collection=gan.collection, generate=job)))
         )
     say(f"synthetic:{run.id}")
 
@@ -152,30 +133,10 @@ async def classify(target: Target, collection: str, images: Sequence[Path], one_
 async def report(target: Target, run_id: str, folder: Path) -> None:
     """A pipeline run's report, made anew."""
     async with target.services() as services:
-        built = await _call("console", services.console.BuildReport(console_pb2.BuildReportRequest(run=run_id)))
-        run = await _call("console", services.console.GetRun(runs_pb2.GetRunRequest(run=run_id)))
+        built = await call("console", services.console.BuildReport(console_pb2.BuildReportRequest(run=run_id)))
+        run = await call("console", services.console.GetRun(runs_pb2.GetRunRequest(run=run_id)))
     run.result["html"], run.result["json"] = built.html_key, built.json_key
     path = await fetch_report(target, run, folder)
     assert path is not None
     say(summary(path.with_suffix(".json"), 0))
     say(f"report: {path}")
-
-
-async def _collection(services: Services, name: str) -> Collection:
-    answer = await _call("console", services.console.GetCollection(console_pb2.GetCollectionRequest(name=name)))
-    return Collection.parse(answer.json)
-
-
-async def _follow(services: Services, run: runs_pb2.Run) -> runs_pb2.Run:
-    say(f"run {run.id}")
-    ended = await watch(services, run.id)
-    if ended.state != runs_pb2.RUN_STATE_SUCCEEDED:
-        raise RunFailedError(ended.error or f"run {ended.id} was cancelled")
-    return ended
-
-
-async def _call(service: str, call: Awaitable[T]) -> T:
-    try:
-        return await call
-    except grpc.aio.AioRpcError as error:
-        raise known_error(error, service) from error

@@ -264,7 +264,7 @@ class TrainGanJob(_message.Message):
     SAMPLES_FIELD_NUMBER: _builtins.int
     OPTIONS_FIELD_NUMBER: _builtins.int
     dataset: _builtins.str
-    """"<collection>/<version>"."""
+    """"<collection>/<version>", of which the train split is learned; or "prefix:<keys>", an uploaded folder."""
     label: _builtins.str
     """The class to learn; empty: all, unconditional."""
     resolution: _builtins.int

@@ -1,0 +1,161 @@
+"""Seconds per thousand images of our trainer against NVIDIA's own networks and losses, on this machine, phase by phase.
+
+    python -m benchmarks.gan_step --checkout DIR [--resolutions 64 128] [--p 0.5] [--rounds 1] [--precision fp32] [--device cpu]
+
+``DIR`` is a checkout of github.com/NVlabs/stylegan2-ada-pytorch, never part of this project; it needs ``requests``. It runs on
+its pure PyTorch fallbacks where its CUDA extensions cannot be built. Both train the same preset (``auto``) with the same
+augmentation at the same p; a step's cost is that of its phases, the lazy ones divided by their intervals. Each side is a process of
+its own, in turns.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from benchmarks import report
+
+PHASES = ("generator", "path length", "discriminator", "penalty")
+
+
+def main() -> None:
+    """Measures, prints and stores."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("--checkout", type=Path, required=True, help="checkout of NVIDIA's stylegan2-ada-pytorch")
+    parser.add_argument("--resolutions", type=int, nargs="+", default=[64, 128])
+    parser.add_argument("--p", type=float, default=0.5, help="augmentation probability")
+    parser.add_argument("--rounds", type=int, default=1, help="measurements of each phase, after one to warm up")
+    parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32", help="ours; the peer's half precision is for GPUs alone")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--option", action="append", default=[], metavar="NAME=VALUE", help="of our trainer")
+    parser.add_argument("--side", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.side:
+        side = {"ours": ours, "peer": peer}[arguments.side]
+        print(json.dumps(side(arguments)))
+        return
+    if not (arguments.checkout / "training" / "networks.py").exists():
+        raise SystemExit(f"{arguments.checkout} is no checkout of stylegan2-ada-pytorch: clone it and name its folder with --checkout")
+    results = {resolution: {side: measure(arguments, side, resolution) for side in ("ours", "peer")} for resolution in arguments.resolutions}
+    for resolution, sides in results.items():
+        ratio = sides["peer"]["seconds_per_kimg"] / sides["ours"]["seconds_per_kimg"]
+        print(
+            f"{resolution} px: ours {sides['ours']['seconds_per_kimg']:.0f}, peer {sides['peer']['seconds_per_kimg']:.0f} s/kimg, ratio {ratio:.2f}", flush=True
+        )
+    last = results[arguments.resolutions[-1]]
+    report.write(
+        "gan_step", last["ours"]["seconds_per_kimg"], "stylegan2-ada-pytorch", "checkout", last["peer"]["seconds_per_kimg"], "s/kimg",
+        arguments.rounds, higher_is_better=False, resolutions=results, p=arguments.p, precision=arguments.precision, options=arguments.option,
+        ratios={r: s["peer"]["seconds_per_kimg"] / s["ours"]["seconds_per_kimg"] for r, s in results.items()},
+    )  # fmt: skip
+
+
+def measure(arguments: argparse.Namespace, side: str, resolution: int) -> dict[str, Any]:
+    """One side in a process of its own."""
+    command = [sys.executable, "-m", "benchmarks.gan_step", "--side", side, "--checkout", str(arguments.checkout), "--resolutions", str(resolution)]
+    command += ["--p", str(arguments.p), "--rounds", str(arguments.rounds), "--precision", arguments.precision, "--device", arguments.device]
+    command += [word for option in arguments.option for word in ("--option", option)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=Path(__file__).resolve().parents[1])
+    if done.returncode:
+        raise SystemExit(f"{side} at {resolution} px failed:\n{done.stderr[-2000:]}")
+    result: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
+    print(f"{resolution} px, {side}: {result}", flush=True)
+    return result
+
+
+def timed(phases: dict[str, Callable[[], Any]], intervals: dict[str, int], batch: int, arguments: argparse.Namespace) -> dict[str, Any]:
+    """Seconds of each phase (the quickest of the rounds), and of a thousand images."""
+    import torch
+
+    def wait() -> None:
+        if arguments.device.startswith("cuda"):
+            torch.cuda.synchronize()
+
+    seconds = {}
+    for name, phase in phases.items():
+        rounds = []
+        for _ in range(arguments.rounds + 1):
+            begun = time.perf_counter()
+            phase()
+            wait()
+            rounds.append(time.perf_counter() - begun)
+        seconds[name] = min(rounds[1:])
+    step = sum(s / intervals[name] for name, s in seconds.items())
+    return {"batch": batch, "phases": seconds, "seconds_per_kimg": step / batch * 1000, "threads": torch.get_num_threads()}
+
+
+def ours(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Our trainer's phases."""
+    import numpy as np
+    import torch
+    from cosmop_gan_trainer.data import Images, TrainingSet
+    from cosmop_gan_trainer.presets import configure
+    from cosmop_gan_trainer.trainer import Trainer
+
+    resolution, device = arguments.resolutions[0], torch.device(arguments.device)
+    run = configure("auto", resolution, options={"precision": arguments.precision} | dict(o.split("=", 1) for o in arguments.option))
+    rng = np.random.default_rng(0)
+    pixels = [rng.integers(0, 256, (resolution, resolution, 3), dtype=np.uint8) for _ in range(run.train.batch * 2)]
+    trainer = Trainer(run, TrainingSet.build(Images(resolution, pixels, [0] * len(pixels)), run, device), device)
+    trainer.controller.p = trainer.augment.p = arguments.p
+    phases = dict(zip(PHASES, (trainer._generator_phase, trainer._path_length_phase, trainer._discriminator_phase, trainer._penalty_phase), strict=True))
+    c = run.train
+    return timed(phases, dict(zip(PHASES, (1, c.path_length_interval, 1, c.r1_interval), strict=True)), c.batch, arguments)
+
+
+def peer(arguments: argparse.Namespace) -> dict[str, Any]:
+    """The peer's networks, loss and augmentation as its ``train.py`` configures them for ``auto``, one optimiser step a phase."""
+    os.environ["PYTHONWARNINGS"] = "ignore"
+    sys.path.insert(0, str(arguments.checkout.resolve()))
+    import torch
+    from cosmop_gan_trainer.presets import auto
+
+    # Their modules, by the path of the checkout.
+    from training.augment import AugmentPipe  # type: ignore[import-not-found]
+    from training.loss import StyleGAN2Loss  # type: ignore[import-not-found]
+    from training.networks import Discriminator, Generator  # type: ignore[import-not-found]
+
+    resolution, device = arguments.resolutions[0], torch.device(arguments.device)
+    values = auto(resolution)
+    batch = int(values["batch"])
+    half = {"num_fp16_res": 4, "conv_clamp": 256} if device.type == "cuda" else {"num_fp16_res": 0, "conv_clamp": None}
+    size = {"channel_base": values["channel_base"], "channel_max": 512} | half
+    common = {"c_dim": 0, "img_resolution": resolution, "img_channels": 3}
+    generator = Generator(z_dim=512, w_dim=512, mapping_kwargs={"num_layers": values["mapping_layers"]}, synthesis_kwargs=size, **common).to(device)
+    discriminator = Discriminator(epilogue_kwargs={"mbstd_group_size": values["minibatch_group"]}, **size, **common).to(device)
+    every = dict.fromkeys("xflip rotate90 xint scale rotate aniso xfrac brightness contrast lumaflip hue saturation".split(), 1)
+    pipe = AugmentPipe(**every).to(device).requires_grad_(False)
+    pipe.p.copy_(torch.as_tensor(arguments.p))
+    loss = StyleGAN2Loss(device, generator.mapping, generator.synthesis, discriminator, pipe, r1_gamma=values["r1_gamma"])
+    adams = {
+        "G": torch.optim.Adam(generator.parameters(), lr=0.002, betas=(0, 0.99)),
+        "D": torch.optim.Adam(discriminator.parameters(), lr=0.002, betas=(0, 0.99)),
+    }
+    images = torch.randint(0, 256, [batch, 3, resolution, resolution], device=device).float() / 127.5 - 1
+    none = torch.zeros([batch, 0], device=device)
+
+    def phase(name: str) -> None:
+        network = generator if name[0] == "G" else discriminator
+        for other in (generator, discriminator):
+            other.requires_grad_(other is network)
+        adams[name[0]].zero_grad(set_to_none=True)
+        loss.accumulate_gradients(phase=name, real_img=images, real_c=none, gen_z=torch.randn([batch, 512], device=device), gen_c=none, sync=True, gain=1)
+        for p in network.parameters():
+            if p.grad is not None:
+                torch.nan_to_num(p.grad, nan=0, posinf=1e5, neginf=-1e5, out=p.grad)
+        adams[name[0]].step()
+
+    names = dict(zip(PHASES, ("Gmain", "Greg", "Dmain", "Dreg"), strict=True))
+    phases = {ours: (lambda theirs=theirs: phase(theirs)) for ours, theirs in names.items()}
+    return timed(phases, dict(zip(PHASES, (1, 4, 1, 16), strict=True)), batch, arguments)
+
+
+if __name__ == "__main__":
+    main()
