@@ -72,7 +72,7 @@ async def test_sub_folders_are_the_classes_of_a_conditional_run(store: Store, fo
     assert classes == ["cats", "dogs"]
     assert images.labels == [0, 0, 1, 1, 1]
     (folder / "loose.png").write_bytes(png(9))
-    with pytest.raises(InvalidInputError, match="loose.png lies in no sub-folder"):
+    with pytest.raises(InvalidInputError, match=r"loose\.png lies in no sub-folder"):
         await read(store, await upload_folder(store, folder), conditional="true")
 
 

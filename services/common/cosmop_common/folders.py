@@ -23,11 +23,7 @@ async def upload_folder(store: Store, folder: Path) -> str:
     Raises:
         InvalidInputError: it is no folder, or holds no image file.
     """
-    if not folder.is_dir():
-        raise InvalidInputError(f"{folder} is no folder: name one that holds images")
-    files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in _SUFFIXES and p.is_file())
-    if not files:
-        raise InvalidInputError(f"{folder} holds no image files ({', '.join(sorted(_SUFFIXES))}): name another folder")
+    files = await asyncio.to_thread(_image_files, folder)
     names = [p.relative_to(folder).as_posix() for p in files]
     prefix = f"{FOLDERS}{await asyncio.to_thread(_digest, files, names)}/"
     # Left off in the middle, it is completed: the digest covers what it is to hold.
@@ -36,6 +32,15 @@ async def upload_folder(store: Store, folder: Path) -> str:
     for start in range(0, len(missing), _IN_FLIGHT):
         await asyncio.gather(*(_put(store, key, path) for key, path in missing[start : start + _IN_FLIGHT]))
     return f"prefix:{prefix}"
+
+
+def _image_files(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        raise InvalidInputError(f"{folder} is no folder: name one that holds images")
+    files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in _SUFFIXES and p.is_file())
+    if not files:
+        raise InvalidInputError(f"{folder} holds no image files ({', '.join(sorted(_SUFFIXES))}): name another folder")
+    return files
 
 
 async def _put(store: Store, key: str, path: Path) -> None:
