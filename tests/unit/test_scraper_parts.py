@@ -226,6 +226,15 @@ async def test_lists_of_urls(tmp_path: Path) -> None:
         await found(plain, "/etc/passwd")
 
 
+async def test_no_url_of_a_long_list_is_lost(tmp_path: Path) -> None:
+    urls = [f"http://a.example/{i}.jpg" for i in range(2500)]
+    (tmp_path / "long.txt").write_text("\n".join(urls))
+    (tmp_path / "gaps.csv").write_text("url\n" + '""\n' * 1500 + "\n".join(urls))
+    source = sources.SOURCES["urls"](context(tmp_path))
+    assert [u for u, _, _ in await found(source, tmp_path / "long.txt")] == urls
+    assert [u for u, _, _ in await found(source, tmp_path / "gaps.csv")] == urls
+
+
 async def test_the_folder_source_stays_inside_its_root(tmp_path: Path) -> None:
     folder = sources.SOURCES["folder"](context(tmp_path))
     for outside in ("/etc", tmp_path / ".." / "elsewhere"):

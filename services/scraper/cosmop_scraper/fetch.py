@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import email.utils
+import functools
 import logging
 import time
 import zlib
@@ -57,6 +58,7 @@ class Fetched:
         return self.header("content-type").partition(";")[0].strip().lower()
 
 
+@functools.lru_cache(1024)
 def parse_url(url: str) -> httpx.URL:
     """An absolute http(s) URL, normalised: IDNA, escapes, no fragment. Raises ``UnsupportedUrlError``."""
     try:
@@ -65,7 +67,7 @@ def parse_url(url: str) -> httpx.URL:
         raise UnsupportedUrlError(f"{url[:200]!r} is no URL: {error}") from error
     if parsed.scheme not in {"http", "https"} or not parsed.host:
         raise UnsupportedUrlError(f"{url[:200]!r} is not an absolute http or https URL")
-    return parsed.copy_with(fragment=None)
+    return parsed.copy_with(fragment=None) if parsed.fragment else parsed
 
 
 def host_of(url: httpx.URL) -> str:

@@ -10,6 +10,7 @@ from enum import StrEnum
 
 from cosmop_common.errors import reason_name
 from cosmop_common.facts import Facts, now
+from cosmop_common.names import image_key
 from cosmop_common.pb.cosmop.v1 import facts_pb2
 from cosmop_common.store import Store
 
@@ -52,7 +53,8 @@ class Recorder:
             await self._facts.create(sighting)
             return Outcome.ERASED, ""
         if finding.refusal is None:
-            await self._store.put_image(download.body, finding.info.media_type)
+            # Stored under the id that the verifier counted, beside the event loop.
+            await self._store.put_new(image_key(finding.image), download.body, finding.info.media_type)
         scraped = facts_pb2.Scraped(
             collection=self._collection,
             image=finding.image,

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import csv
 from collections.abc import AsyncGenerator, Iterator, Mapping
+from itertools import islice
+from operator import itemgetter
 from pathlib import Path
 from typing import ClassVar
 
@@ -51,7 +53,7 @@ class UrlsSource:
         path = local_path(query, self._root)
         rows = _rows(path, self._columns)
         while batch := await asyncio.to_thread(_take, rows, path):
-            for row in batch:
+            for row in filter(itemgetter("url"), batch):
                 yield Candidate(
                     row["url"], row.get("page") or "", query, title=row.get("title") or "", licence=row.get("licence") or "", author=row.get("author") or ""
                 )
@@ -66,7 +68,7 @@ Row = dict[str, str]
 
 def _take(rows: Iterator[Row], path: Path) -> list[Row]:
     try:
-        return [row for row, _ in zip(rows, range(_BATCH), strict=False) if row["url"]]
+        return list(islice(rows, _BATCH))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise UrlListError(f"{path} cannot be read: {error}") from error
 
