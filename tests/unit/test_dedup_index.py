@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import numpy as np
+from cosmop_common.collection import DedupSettings
 from cosmop_dedup.decide import decide
 from cosmop_dedup.index import CollectionIndex, Decision, Member
 from cosmop_dedup.search import near_pairs, pair_distances
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+#: None, three directions of one network, and one of another.
+EMBEDDINGS = [("", b""), ("n", bytes([127, 0])), ("n", bytes([127, 60])), ("n", bytes([0, 127])), ("m", bytes([127, 0]))]
 
 
 @st.composite
@@ -18,7 +22,7 @@ def members(draw, most: int = 24) -> list[Member]:
     for number in range(count):
         # Eight distinct bits: distances 0 to 8, many of them equal.
         hashes = tuple(draw(st.integers(0, 255)) * 0x0101010101 for _ in range(8))
-        found.append(Member.of(f"{number:064x}", hashes, draw(st.integers(1, 3)), draw(st.integers(1, 2))))
+        found.append(Member.of(f"{number:064x}", hashes, draw(st.integers(1, 3)), draw(st.integers(1, 2)), draw(st.sampled_from(EMBEDDINGS))))
     return found
 
 
@@ -32,12 +36,24 @@ def bits_between(a: Member, b: Member, flips: bool) -> int:
     return min(*(bit_count(a.hashes[0] ^ h) for h in b.hashes), *(bit_count(b.hashes[0] ^ h) for h in a.hashes))
 
 
-def oracle(images: list[Member], distance: int, flips: bool) -> dict[str, Decision]:
+def alike(a: Member, b: Member, rule: DedupSettings) -> bool:
+    if a.embedding[0] != b.embedding[0] or not a.embedding[1]:
+        return False
+    one, other = (np.frombuffer(m.embedding[1], np.int8).astype(float) for m in (a, b))
+    return float(one @ other / np.linalg.norm(one) / np.linalg.norm(other)) >= rule.grey_similarity
+
+
+def copies(a: Member, b: Member, rule: DedupSettings) -> bool:
+    bits = bits_between(a, b, rule.flips)
+    return bits <= rule.distance or (bits <= rule.grey_distance and alike(a, b, rule))
+
+
+def oracle(images: list[Member], rule: DedupSettings) -> dict[str, Decision]:
     """The rule as it is said, with no cleverness."""
     kept: list[Member] = []
     decisions = {}
     for member in sorted(images, key=lambda m: (-m.pixels, -m.size, m.image)):
-        near = [(bits_between(member, k, flips), position, k) for position, k in enumerate(kept) if bits_between(member, k, flips) <= distance]
+        near = [(bits_between(member, k, rule.flips), position, k) for position, k in enumerate(kept) if copies(member, k, rule)]
         if near:
             bits, _, best = min(near, key=lambda n: n[:2])
             decisions[member.image] = Decision(member.image, best.image, bits)
@@ -51,32 +67,34 @@ def decisions_of(index: CollectionIndex) -> dict[str, Decision]:
     return {image: index.decision(image) for image in index.images()}
 
 
-rules = {"distance": st.integers(0, 25), "flips": st.booleans()}
+rules = st.builds(
+    DedupSettings, distance=st.integers(0, 25), flips=st.booleans(), grey_distance=st.integers(0, 32), grey_similarity=st.sampled_from([0.5, 0.95])
+)
 
 
-@given(images=members(), **rules)
+@given(images=members(), rule=rules)
 @settings(deadline=None)
-def test_deciding_at_once_follows_the_rule(images, distance, flips):
-    assert decisions_of(CollectionIndex(distance, flips=flips, members=images)) == oracle(images, distance, flips)
+def test_deciding_at_once_follows_the_rule(images, rule):
+    assert decisions_of(CollectionIndex(rule, images)) == oracle(images, rule)
 
 
-@given(images=members(), data=st.data(), **rules)
+@given(images=members(), data=st.data(), rule=rules)
 @settings(max_examples=150, deadline=None)
-def test_any_order_and_repetition_of_arrivals_ends_the_same(images, data, distance, flips):
+def test_any_order_and_repetition_of_arrivals_ends_the_same(images, data, rule):
     arrivals = data.draw(st.permutations(images + data.draw(st.lists(st.sampled_from(images), max_size=5) if images else st.just([]))))
-    index = CollectionIndex(distance, flips=flips)
+    index = CollectionIndex(rule)
     said: dict[str, Decision] = {}
     for arrival in arrivals:
         for image in index.put(arrival):
             said[image] = index.decision(image)
-    assert said == decisions_of(index) == oracle(images, distance, flips)
+    assert said == decisions_of(index) == oracle(images, rule)
 
 
-@given(images=members(), data=st.data(), **rules)
+@given(images=members(), data=st.data(), rule=rules)
 @settings(max_examples=150, deadline=None)
-def test_removals_and_changes_leave_no_trace(images, data, distance, flips):
+def test_removals_and_changes_leave_no_trace(images, data, rule):
     cut = data.draw(st.integers(0, len(images)))
-    index = CollectionIndex(distance, flips=flips, members=images[:cut])
+    index = CollectionIndex(rule, images[:cut])
     said = decisions_of(index)
     present = {m.image: m for m in images[:cut]}
     for member in data.draw(st.lists(st.sampled_from(images), max_size=12) if images else st.just([])):
@@ -84,15 +102,16 @@ def test_removals_and_changes_leave_no_trace(images, data, distance, flips):
             changed = index.remove(member.image)
             del present[member.image], said[member.image]
         else:
-            other = Member.of(member.image, data.draw(st.sampled_from(images)).hashes, data.draw(st.integers(1, 3)), member.size)
+            like = data.draw(st.sampled_from(images))
+            other = Member.of(member.image, like.hashes.tolist(), data.draw(st.integers(1, 3)), member.size, like.embedding)
             changed = index.put(other)
             present[member.image] = other
         said.update({image: index.decision(image) for image in changed})
-    assert said == decisions_of(index) == oracle(list(present.values()), distance, flips)
+    assert said == decisions_of(index) == oracle(list(present.values()), rule)
 
 
 def test_what_is_published_is_only_what_changed():
-    index = CollectionIndex(4)
+    index = CollectionIndex(DedupSettings(distance=4))
     assert index.put(Member.of("b" * 64, (0,) * 8, 10, 1)) == {"b" * 64}
     assert index.put(Member.of("c" * 64, (2**63,) * 8, 20, 1)) == {"b" * 64, "c" * 64}
     assert index.decision("b" * 64) == Decision("b" * 64, "c" * 64, 1)
@@ -104,7 +123,7 @@ def test_what_is_published_is_only_what_changed():
 
 def test_clusters_do_not_chain():
     chain = [Member.of(f"{i:064x}", ((1 << i) - 1,) * 8, 100 - i, 1) for i in range(8)]
-    index = CollectionIndex(2, members=chain)
+    index = CollectionIndex(DedupSettings(distance=2), chain)
     for image in index.images():
         decision = index.decision(image)
         assert decision.distance <= 2
@@ -116,7 +135,7 @@ def test_clusters_do_not_chain():
 def test_deciding_in_blocks_equals_deciding_one_by_one(distance, seed):
     rng = np.random.default_rng(seed)
     hashes = rng.integers(0, 2**64, 60, dtype=np.uint64)[rng.integers(0, 60, 2500)] ^ (np.uint64(1) << rng.integers(0, 64, 2500).astype(np.uint64))
-    kept, bits = decide(hashes[:, None], distance)
+    kept, bits = decide(hashes[:, None], DedupSettings(distance=distance))
     keepers: list[int] = []
     for i in range(len(hashes)):
         near = np.bitwise_count(hashes[keepers] ^ hashes[i])
@@ -145,7 +164,7 @@ def test_pair_distances_are_symmetric():
 
 def test_near_finds_the_nearest_first_and_turned_ones_on_request():
     turned = (0xFF, 1, 2, 3, 4, 5, 6, 7)
-    index = CollectionIndex(0, flips=True, members=[Member.of("a" * 64, turned, 1, 1), Member.of("b" * 64, (0xFFFF,) * 8, 2, 1)])
+    index = CollectionIndex(DedupSettings(flips=True), [Member.of("a" * 64, turned, 1, 1), Member.of("b" * 64, (0xFFFF,) * 8, 2, 1)])
     assert index.near(np.array([0xFF], np.uint64), 8, 5) == [("a" * 64, 0), ("b" * 64, 8)]
     assert index.near(np.array([0xFF], np.uint64), 8, 1) == [("a" * 64, 0)]
     assert index.near(np.array([0xF0F0F0F0F0F0F0F0, 0xFFFF], np.uint64), 0, 5) == [("b" * 64, 0)]

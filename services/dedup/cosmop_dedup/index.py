@@ -1,7 +1,7 @@
 """One collection's images and what is decided of each: changed by arrivals, always equal to deciding the whole set.
 
 An arrival re-decides no more than it can change. Images are re-asked in rank order, starting with the new one; where
-the answer "kept or not" changes, the worse-ranked images within the distance are asked too. Each is asked after all
+the answer "kept or not" changes, the worse-ranked images that are its copies are asked too. Each is asked after all
 better ones have their final word, so that the result is that of ``decide.decide`` on the whole set.
 """
 
@@ -12,40 +12,19 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from cosmop_common.collection import DedupSettings
 from numpy.typing import NDArray
 
 from cosmop_dedup.decide import decide
+from cosmop_dedup.growing import GrowingArray
+from cosmop_dedup.members import Member, Members, Rank
 from cosmop_dedup.phash import SYMMETRIES
 from cosmop_dedup.search import HashSearch
+from cosmop_dedup.similarity import reach
+
+__all__ = ["CollectionIndex", "Decision", "Member"]
 
 _UNDECIDED = -1
-
-
-@dataclass(frozen=True, slots=True)
-class Member:
-    """An image as the index knows it. Made by ``Member.of``; there may be millions."""
-
-    image: str
-    #: Eight hashes of 64 bits, in the machine's byte order.
-    packed: bytes
-    pixels: int
-    #: Bytes.
-    size: int
-
-    @classmethod
-    def of(cls, image: str, hashes: Sequence[int], pixels: int, size: int) -> Member:
-        """``hashes``: its own first, then those of its seven turned pictures (``phash.SYMMETRIES``)."""
-        return cls(image, np.array(hashes, np.uint64).tobytes(), pixels, size)
-
-    @property
-    def hashes(self) -> NDArray[np.uint64]:
-        """All eight, its own first: shape (8,)."""
-        return np.frombuffer(self.packed, np.uint64)
-
-    @property
-    def rank(self) -> tuple[int, int, str]:
-        """Sorts the best first: most pixels, most bytes, smallest sha256."""
-        return (-self.pixels, -self.size, self.image)
 
 
 @dataclass(frozen=True)
@@ -61,77 +40,74 @@ class CollectionIndex:
     """The images of one collection, all hashed by one algorithm.
 
     Args:
-        distance: up to which two images are duplicates.
-        flips: whether flips and rotations by 90 degrees count as copies.
+        rule: when two images are copies.
+        members: what is known at start.
     """
 
-    def __init__(self, distance: int, *, flips: bool = False, members: Iterable[Member] = ()) -> None:
-        self.distance = distance
-        self._variants = len(SYMMETRIES) if flips else 1
-        ranked = sorted(members, key=lambda m: m.rank)
-        self._members: list[Member | None] = [*ranked]
-        self._rows = {m.image: row for row, m in enumerate(ranked)}
-        hashes = self._stack(ranked)
-        self._search = HashSearch(hashes.shape[1])
+    def __init__(self, rule: DedupSettings, members: Iterable[Member] = ()) -> None:
+        self.rule = rule
+        self._variants = len(SYMMETRIES) if rule.flips else 1
+        self._members = Members.best_first(members)
+        hashes = self._members.hashes[:, : self._variants]
+        self._search = HashSearch(self._variants)
         self._search.add(hashes)
-        kept, bits = decide(hashes, distance)
-        self._kept: list[int] = kept.tolist()
-        self._bits: list[int] = bits.tolist()
+        kept, bits = decide(hashes, rule, self._members.embeddings)
+        self._kept, self._bits = GrowingArray(np.int32), GrowingArray(np.uint8)
+        self._kept.extend(kept)
+        self._bits.extend(bits)
 
     def __len__(self) -> int:
-        return len(self._rows)
+        return len(self._members)
 
     def __contains__(self, image: str) -> bool:
-        return image in self._rows
+        return self._members.row(image) is not None
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the hashes that searches run over."""
-        return self._search.nbytes
+        """Bytes of everything that is held for the images."""
+        return self._members.nbytes + self._search.nbytes + self._kept.nbytes + self._bits.nbytes
 
     def images(self) -> list[str]:
         """All images, in no order."""
-        return list(self._rows)
+        return [self._members.image(row) for row in self._members.rows().tolist()]
 
-    def members(self) -> list[Member]:
+    def members(self) -> Iterable[Member]:
         """All images with their hashes, in no order."""
-        return [m for m in self._members if m]
+        return (self._members[row] for row in self._members.rows().tolist())
 
     def member(self, image: str) -> Member | None:
-        """An image's hashes and size, or None."""
-        row = self._rows.get(image)
+        """What is known of an image, or None where it is not in."""
+        row = self._members.row(image)
         return None if row is None else self._members[row]
 
     def decision(self, image: str) -> Decision:
         """What is decided of an image. Raises ``KeyError``."""
-        row = self._rows[image]
-        return Decision(image, self._name(self._kept[row]), self._bits[row])
+        row = self._row(image)
+        return Decision(image, self._members.image(int(self._kept.rows[row])), int(self._bits.rows[row]))
 
     def put(self, member: Member) -> set[str]:
         """Adds an image, or changes one; returns the images whose decision changed."""
-        old = self.member(member.image)
-        if old == member:
+        row = self._members.row(member.image)
+        if row is not None and self._members[row] == member:
+            self._members.heard(row, member.sequence)
             return set()
-        changed = self.remove(member.image) if old else set()
-        row = len(self._members)
-        self._members.append(member)
-        self._rows[member.image] = row
-        self._kept.append(_UNDECIDED)
-        self._bits.append(0)
-        self._search.add(self._stack([member]))
+        changed = self.remove(member.image)
+        row = self._members.append(member)
+        self._kept.extend(np.array([_UNDECIDED]))
+        self._bits.extend(np.zeros(1))
+        self._search.add(member.hashes[None, : self._variants])
         changed |= self._settle([row])
         return changed | {member.image}
 
     def remove(self, image: str) -> set[str]:
         """Takes an image out; returns the images whose decision changed. One that is not there changes nothing."""
-        row = self._rows.pop(image, None)
+        row = self._members.row(image)
         if row is None:
             return set()
-        was_kept = self._kept[row] == row
-        worse = self._worse(row) if was_kept else []
+        worse = self._worse(row) if self._kept.rows[row] == row else []
         # The row stays in the search, a hole that every reader skips: removals are rare (erasures, changed images).
-        self._members[row] = None
-        return self._settle(worse) - {image}
+        self._members.remove(row)
+        return self._settle(worse)
 
     def near(self, hashes: NDArray[np.uint64], distance: int, k: int) -> list[tuple[str, int]]:
         """The ``k`` nearest images within ``distance``, nearest first, equally near ones by rank.
@@ -139,72 +115,79 @@ class CollectionIndex:
         Args:
             hashes: the picture's own hash; its turned ones after it where they shall count as well. Shape (1,) or (8,).
         """
-        found = [(bits, member.rank, member.image) for row, bits in self._within(hashes, distance) if (member := self._members[row])]
-        return [(image, bits) for bits, _, image in heapq.nsmallest(k, found)]
+        hits = self._search.within(hashes[None, :], distance)
+        alive = self._members.alive(hits.row)
+        found = [(bits, self._rank(row), row) for row, bits in zip(hits.row[alive].tolist(), hits.distance[alive].tolist(), strict=True)]
+        return [(self._members.image(row), bits) for bits, _, row in heapq.nsmallest(k, found)]
 
     def duplicates(self, kept: str) -> list[tuple[str, int]]:
         """A kept image's duplicates with their distance to it, nearest first. Raises ``KeyError``."""
-        row = self._rows[kept]
-        found = [(self._alive(other).image, bits) for other, bits in self._neighbours(row) if self._kept[other] == row]
-        return sorted(found, key=lambda d: (d[1], d[0]))
+        row = self._row(kept)
+        return self._named(other for other, _ in self._copies(row) if self._kept.rows[other] == row)
 
     def clusters(self) -> dict[str, list[tuple[str, int]]]:
         """Each kept image that has duplicates: these with their distance to it, nearest first."""
-        found: dict[str, list[tuple[str, int]]] = {}
-        for image, row in self._rows.items():
-            if self._kept[row] != row:
-                found.setdefault(self._name(self._kept[row]), []).append((image, self._bits[row]))
-        return {kept: sorted(duplicates, key=lambda d: (d[1], d[0])) for kept, duplicates in found.items()}
+        rows = self._members.rows()
+        found: dict[int, list[int]] = {}
+        for row in rows[self._kept.rows[rows] != rows].tolist():
+            found.setdefault(int(self._kept.rows[row]), []).append(row)
+        return {self._members.image(kept): self._named(duplicates) for kept, duplicates in found.items()}
 
-    def _settle(self, rows: Iterable[int]) -> set[str]:
+    def counts(self) -> tuple[int, int, int]:
+        """Images that are kept, duplicates at distance 0, and duplicates farther off."""
+        rows = self._members.rows()
+        copies = self._kept.rows[rows] != rows
+        same = int((copies & (self._bits.rows[rows] == 0)).sum())
+        return len(rows) - int(copies.sum()), same, int(copies.sum()) - same
+
+    def _settle(self, rows: Sequence[int]) -> set[str]:
         """Asks rows, and all whose answer hangs on theirs, in rank order; returns the images whose decision changed."""
-        waiting = [(self._alive(row).rank, row) for row in rows]
+        waiting = [(self._rank(row), row) for row in rows]
         heapq.heapify(waiting)
-        queued = {row for _, row in waiting}
+        queued = set(rows)
         changed: set[str] = set()
         while waiting:
             _, row = heapq.heappop(waiting)
-            kept, bits = self._ask(row)
-            if (kept, bits) == (self._kept[row], self._bits[row]):
+            before, answer = (int(self._kept.rows[row]), int(self._bits.rows[row])), self._ask(row)
+            if answer == before:
                 continue
-            turned = (kept == row) != (self._kept[row] == row)
-            self._kept[row], self._bits[row] = kept, bits
-            changed.add(self._alive(row).image)
+            self._kept.rows[row], self._bits.rows[row] = answer
+            changed.add(self._members.image(row))
+            turned = (answer[0] == row) != (before[0] == row)
             for other in self._worse(row) if turned else ():
                 if other not in queued:
                     queued.add(other)
-                    heapq.heappush(waiting, (self._alive(other).rank, other))
+                    heapq.heappush(waiting, (self._rank(other), other))
         return changed
 
     def _ask(self, row: int) -> tuple[int, int]:
         """The rule for one row, all better ones being decided."""
-        rank = self._alive(row).rank
-        kept = [(bits, m.rank, other) for other, bits in self._neighbours(row) if self._kept[other] == other and (m := self._alive(other)).rank < rank]
-        if not kept:
-            return row, 0
-        bits, _, other = min(kept)
+        rank = self._rank(row)
+        kept = [(bits, self._rank(other), other) for other, bits in self._copies(row) if self._kept.rows[other] == other]
+        bits, _, other = min((k for k in kept if k[1] < rank), default=(0, rank, row))
         return other, bits
 
     def _worse(self, row: int) -> list[int]:
-        rank = self._alive(row).rank
-        return [other for other, _ in self._neighbours(row) if self._alive(other).rank > rank]
+        rank = self._rank(row)
+        return [other for other, _ in self._copies(row) if self._rank(other) > rank]
 
-    def _neighbours(self, row: int) -> list[tuple[int, int]]:
-        member = self._alive(row)
-        return [(other, bits) for other, bits in self._within(member.hashes[: self._variants], self.distance) if other != row and self._members[other]]
+    def _copies(self, row: int) -> list[tuple[int, int]]:
+        """The other rows that are copies of one, with their distances."""
+        hits = self._search.within(self._members.hashes[row : row + 1, : self._variants], reach(self.rule))
+        others = self._members.alive(hits.row) & (hits.row != row)
+        rows, bits = hits.row[others], hits.distance[others]
+        copies = self._members.embeddings.copies(np.full(len(rows), row), rows, bits, self.rule)
+        return list(zip(rows[copies].tolist(), bits[copies].tolist(), strict=True))
 
-    def _within(self, hashes: NDArray[np.uint64], distance: int) -> list[tuple[int, int]]:
-        hits = self._search.within(hashes[None, :], distance)
-        return list(zip(hits.row.tolist(), hits.distance.tolist(), strict=True))
+    def _named(self, duplicates: Iterable[int]) -> list[tuple[str, int]]:
+        found = [(self._members.image(row), int(self._bits.rows[row])) for row in duplicates]
+        return sorted(found, key=lambda d: (d[1], d[0]))
 
-    def _stack(self, members: Sequence[Member]) -> NDArray[np.uint64]:
-        hashes = np.frombuffer(b"".join(m.packed for m in members), np.uint64)
-        return hashes.reshape(len(members), len(SYMMETRIES))[:, : self._variants]
+    def _rank(self, row: int) -> Rank:
+        return self._members.rank(row)
 
-    def _alive(self, row: int) -> Member:
-        member = self._members[row]
-        assert member is not None
-        return member
-
-    def _name(self, row: int) -> str:
-        return self._alive(row).image
+    def _row(self, image: str) -> int:
+        row = self._members.row(image)
+        if row is None:
+            raise KeyError(image)
+        return row

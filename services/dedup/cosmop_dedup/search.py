@@ -1,19 +1,24 @@
-"""Exact search among hashes by Hamming distance.
+"""Exact search among hashes by Hamming distance, over a list that grows.
 
-faiss' flat binary index, chosen by measuring (docs/benchmarks.md): a scan by NumPy's popcount needs twice its time, and
-trees and multi-index hashing lose at the distances of interest. A picture can have several hashes (its flips and
-rotations); the distance between two pictures is then the least one between one's own hash and any of the other's.
+Most of the list is in a ``MultiIndex``; what was added since that was made is scanned, until it is a sixteenth of the whole. A
+picture can have several hashes (its flips and rotations); the distance between two pictures is then the least one between
+one's own hash and any of the other's.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-BITS = 64
+from cosmop_dedup.growing import GrowingArray
+from cosmop_dedup.multi_index import BITS, MultiIndex, Pairs, concatenate, scan
+
+__all__ = ["BITS", "HashSearch", "Hits", "near_pairs", "pair_distances"]
+
+#: A tail up to this long, or this share of the list, is scanned.
+_TAIL, _TAIL_SHARE = 2048, 16
 
 
 @dataclass(frozen=True)
@@ -28,6 +33,38 @@ class Hits:
     distance: NDArray[np.int64]
 
 
+class HashList:
+    """A growing list of single hashes that can be searched."""
+
+    def __init__(self) -> None:
+        self._hashes = GrowingArray(np.uint64)
+        self._index: MultiIndex | None = None
+
+    def __len__(self) -> int:
+        return len(self._hashes)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of hashes and tables."""
+        return self._hashes.nbytes + (self._index.nbytes if self._index else 0)
+
+    def extend(self, hashes: NDArray[np.uint64]) -> None:
+        """Appends hashes: shape (n,)."""
+        self._hashes.extend(hashes)
+
+    def within(self, queries: NDArray[np.uint64], distance: int) -> Pairs:
+        """All rows within ``distance`` of each query (shape (m,)), each pair once, in no order."""
+        hashes = self._hashes.rows
+        done = len(self._index) if self._index else 0
+        if len(hashes) - done > max(_TAIL, len(hashes) // _TAIL_SHARE):
+            self._index, done = MultiIndex(hashes), len(hashes)
+        pairs = self._index.within(queries, distance) if self._index else None
+        if pairs is None:
+            return scan(hashes, queries, distance)
+        tail = scan(hashes[done:], queries, distance)
+        return concatenate([pairs, (tail[0], tail[1] + done, tail[2])])
+
+
 class HashSearch:
     """A growing list of pictures' hashes; rows are numbered in the order of their adding.
 
@@ -36,24 +73,23 @@ class HashSearch:
     """
 
     def __init__(self, variants: int = 1) -> None:
-        self._variants = variants
-        self._own = faiss.IndexBinaryFlat(BITS)
-        self._turned = faiss.IndexBinaryFlat(BITS) if variants > 1 else None
+        self._turns = variants - 1
+        self._own = HashList()
+        self._turned = HashList()
 
     def __len__(self) -> int:
-        return int(self._own.ntotal)
+        return len(self._own)
 
     @property
     def nbytes(self) -> int:
-        """Bytes that the hashes take."""
-        turned = self._turned.ntotal if self._turned is not None else 0
-        return int(self._own.ntotal + turned) * BITS // 8
+        """Bytes that hashes and tables take."""
+        return self._own.nbytes + self._turned.nbytes
 
     def add(self, hashes: NDArray[np.uint64]) -> None:
         """Appends pictures. ``hashes``: shape (n, variants), each picture's own hash first."""
-        self._own.add(_codes(hashes[:, 0]))
-        if self._turned is not None:
-            self._turned.add(_codes(hashes[:, 1:]))
+        self._own.extend(hashes[:, 0])
+        if self._turns:
+            self._turned.extend(hashes[:, 1:].reshape(-1))
 
     def within(self, hashes: NDArray[np.uint64], distance: int) -> Hits:
         """All rows within ``distance`` of each query, in no order, each pair once.
@@ -62,17 +98,16 @@ class HashSearch:
             hashes: shape (n, 1), or (n, 8) to let the queries' turned pictures count.
             distance: 0 to 64, inclusive.
         """
-        found = [_range(self._own, hashes[:, 0], distance)]
+        found = [self._own.within(hashes[:, 0], distance)]
         turns = hashes.shape[1] - 1
-        if turns:
-            query, row, bits = _range(self._own, hashes[:, 1:].reshape(-1), distance)
-            found.append((query // turns, row, bits))
-        if turns and self._turned is not None:
-            query, row, bits = _range(self._turned, hashes[:, 0], distance)
-            found.append((query, row // (self._variants - 1), bits))
         if not turns:
             return Hits(*found[0])
-        return _least(*(np.concatenate(parts) for parts in zip(*found, strict=True)))
+        query, row, bits = self._own.within(hashes[:, 1:].reshape(-1), distance)
+        found.append((query // turns, row, bits))
+        if self._turns:
+            query, row, bits = self._turned.within(hashes[:, 0], distance)
+            found.append((query, row // self._turns, bits))
+        return _least(*concatenate(found))
 
 
 def pair_distances(hashes: NDArray[np.uint64]) -> NDArray[np.uint8]:
@@ -87,35 +122,15 @@ def pair_distances(hashes: NDArray[np.uint64]) -> NDArray[np.uint8]:
 
 
 def near_pairs(hashes: NDArray[np.uint64], distance: int, *, block: int = 4096) -> NDArray[np.int64]:
-    """All pairs (i, j), i < j, within ``distance``, each once: (n,) -> (pairs, 2). Exact; time grows with n^2 / 2."""
-    search = HashSearch()
-    found = []
+    """All pairs (i, j), i < j, within ``distance``, each once: (n,) -> (pairs, 2). Exact."""
+    search = HashList()
+    search.extend(hashes)
+    found = [np.zeros((0, 2), np.int64)]
     for start in range(0, len(hashes), block):
-        rows = hashes[start : start + block, None]
-        hits = search.within(rows, distance)
-        found.append(np.stack([hits.row, hits.query + start], axis=1))
-        own = HashSearch()
-        own.add(rows)
-        hits = own.within(rows, distance)
-        keep = hits.row < hits.query
-        found.append(np.stack([hits.row[keep], hits.query[keep]], axis=1) + start)
-        search.add(rows)
-    return np.concatenate(found) if found else np.zeros((0, 2), np.int64)
-
-
-def _codes(hashes: NDArray[np.uint64]) -> NDArray[np.uint8]:
-    return np.ascontiguousarray(hashes, dtype=np.uint64).reshape(-1, 1).view(np.uint8)
-
-
-def _range(index: faiss.IndexBinaryFlat, hashes: NDArray[np.uint64], distance: int) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    if not index.ntotal or not len(hashes):
-        empty = np.zeros(0, np.int64)
-        return empty, empty, empty
-    # faiss means strictly less than its radius.
-    limits, bits, rows = index.range_search(_codes(hashes), distance + 1)
-    limits = np.asarray(limits, dtype=np.int64)
-    query = np.repeat(np.arange(len(hashes)), limits[1:] - limits[:-1])
-    return query, rows.astype(np.int64), bits.astype(np.int64)
+        query, row, _ = search.within(hashes[start : start + block], distance)
+        later = row > query + start
+        found.append(np.stack([query[later] + start, row[later]], axis=1))
+    return np.concatenate(found)
 
 
 def _least(query: NDArray[np.int64], row: NDArray[np.int64], distance: NDArray[np.int64]) -> Hits:

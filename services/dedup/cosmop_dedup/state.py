@@ -41,42 +41,43 @@ class CollectionState:
 
     def __init__(self, rule: DedupSettings, hashed: Iterable[Known] = ()) -> None:
         self.rule = rule
-        #: The last word on each image: the sequence of its ``hashed`` fact.
-        self._sequences: dict[str, int] = {}
-        self._flat: set[str] = set()
+        #: The last word on each image that has no hash.
+        self._refused: dict[str, _Refused] = {}
         members: dict[str, list[Member]] = {}
         for known in hashed:
-            self._note(known)
-            if not known.fact.HasField("refusal"):
-                members.setdefault(known.fact.algorithm, []).append(member_of(known.fact))
-        self._indexes = {algorithm: self._index(group) for algorithm, group in members.items()}
+            if known.fact.HasField("refusal"):
+                self._refused[known.fact.image] = _Refused.of(known)
+            else:
+                members.setdefault(known.fact.algorithm, []).append(member_of(known))
+        self._indexes = {algorithm: CollectionIndex(rule, group) for algorithm, group in members.items()}
 
     def with_rule(self, rule: DedupSettings) -> CollectionState:
         """The same images decided by another rule, from their stored hashes. CPU-bound; changes nothing here."""
         other = CollectionState(rule)
-        other._sequences, other._flat = self._sequences, self._flat
-        other._indexes = {algorithm: other._index(index.members()) for algorithm, index in self._indexes.items()}
+        other._refused = self._refused
+        other._indexes = {algorithm: CollectionIndex(rule, index.members()) for algorithm, index in self._indexes.items()}
         return other
 
     def apply(self, known: Known) -> set[str]:
         """Takes a ``hashed`` fact in; returns the images whose decision changed. An older word than the last is ignored."""
         fact = known.fact
-        if known.sequence < self._sequences.get(fact.image, 0):
+        if known.sequence < self._heard(fact.image):
             return set()
-        self._note(known)
-        algorithm = None if fact.HasField("refusal") else fact.algorithm
+        refused = fact.HasField("refusal")
         changed = set()
-        for name, index in self._indexes.items():
-            if name != algorithm:
+        for algorithm, index in self._indexes.items():
+            if refused or algorithm != fact.algorithm:
                 changed |= index.remove(fact.image)
-        if algorithm is not None:
-            changed |= self._indexes.setdefault(algorithm, self._index([])).put(member_of(fact))
+        self._refused.pop(fact.image, None)
+        if refused:
+            self._refused[fact.image] = _Refused.of(known)
+        else:
+            changed |= self._indexes.setdefault(fact.algorithm, CollectionIndex(self.rule)).put(member_of(known))
         return changed
 
     def erase(self, image: str) -> set[str]:
         """Forgets an image; returns the images whose decision changed."""
-        self._sequences.pop(image, None)
-        self._flat.discard(image)
+        self._refused.pop(image, None)
         return set().union(*(index.remove(image) for index in self._indexes.values()))
 
     def fact(self, collection: str, image: str, cause: int) -> facts_pb2.Deduplicated | None:
@@ -116,29 +117,34 @@ class CollectionState:
         return [image for index in self._indexes.values() for image in index.images()]
 
     def counts(self) -> Counts:
-        """Totals. Time grows with the number of images."""
-        unique = same = near = 0
-        for index in self._indexes.values():
-            for image in index.images():
-                decision = index.decision(image)
-                unique += decision.kept == image
-                same += decision.kept != image and decision.distance == 0
-                near += decision.distance > 0
-        return Counts(unique + same + near, unique, same, near, len(self._flat), sum(i.nbytes for i in self._indexes.values()))
+        """Totals."""
+        unique, same, near = (sum(column) for column in zip((0, 0, 0), *(index.counts() for index in self._indexes.values()), strict=True))
+        flat = sum(refused.flat for refused in self._refused.values())
+        return Counts(unique + same + near, unique, same, near, flat, sum(index.nbytes for index in self._indexes.values()))
 
-    def _index(self, members: list[Member]) -> CollectionIndex:
-        return CollectionIndex(self.rule.distance, flips=self.rule.flips, members=members)
-
-    def _note(self, known: Known) -> None:
-        fact = known.fact
-        self._sequences[fact.image] = known.sequence
-        if fact.HasField("refusal") and fact.refusal.reason == facts_pb2.REFUSAL_REASON_FLAT:
-            self._flat.add(fact.image)
-        else:
-            self._flat.discard(fact.image)
+    def _heard(self, image: str) -> int:
+        """Sequence of the last word on an image; 0 where there is none."""
+        if image in self._refused:
+            return self._refused[image].sequence
+        index = self.index_of(image)
+        member = index.member(image) if index else None
+        return member.sequence if member else 0
 
 
-def member_of(fact: facts_pb2.Hashed) -> Member:
+@dataclass(frozen=True, slots=True)
+class _Refused:
+    """An image without a hash."""
+
+    sequence: int
+    flat: bool
+
+    @classmethod
+    def of(cls, known: Known) -> _Refused:
+        return cls(known.sequence, known.fact.refusal.reason == facts_pb2.REFUSAL_REASON_FLAT)
+
+
+def member_of(known: Known) -> Member:
     """An image as the index knows it. A fact without turned hashes stands for its own seven times over."""
-    turned = tuple(fact.turned) or (fact.phash,) * 7
-    return Member.of(fact.image, (fact.phash, *turned), fact.width * fact.height, fact.size)
+    fact = known.fact
+    turned = fact.turned or (fact.phash,) * 7
+    return Member.of(fact.image, (fact.phash, *turned), fact.width * fact.height, fact.size, (fact.embedder, fact.embedding), known.sequence)

@@ -12,6 +12,7 @@ from cosmop_common.images import MAX_PIXELS
 from cosmop_common.pb.cosmop.v1 import facts_pb2
 from cosmop_common.store import Store
 
+from cosmop_dedup.embedder import EMBEDDER, embed
 from cosmop_dedup.erased import Tombstones
 from cosmop_dedup.flat import FLAT_BELOW
 from cosmop_dedup.hashing import hash_image
@@ -38,20 +39,23 @@ class HashWorker:
             if await self._tombstones.confirm(scraped.collection, scraped.image):
                 return
             raise
-        fact = await asyncio.to_thread(hashed_fact, data, await self._max_pixels(scraped.collection))
+        max_pixels, grey = await self._asked(scraped.collection)
+        fact = await asyncio.to_thread(hashed_fact, data, max_pixels, embedded=grey)
         fact.collection, fact.image, fact.cause = scraped.collection, scraped.image, delivery.sequence
         if not self._tombstones.covers(scraped.collection, scraped.image):
             await self._facts.put(fact)
 
-    async def _max_pixels(self, collection: str) -> int:
+    async def _asked(self, collection: str) -> tuple[int, bool]:
+        """The collection's largest image in pixels, and whether its grey zone needs embeddings."""
         try:
-            return (await self._collections.get(collection)).scrape.max_pixels
+            settings = await self._collections.get(collection)
         except NotFoundError:
-            return MAX_PIXELS
+            return MAX_PIXELS, False
+        return settings.scrape.max_pixels, settings.dedup.grey_distance > 0
 
 
-def hashed_fact(data: bytes, max_pixels: int = MAX_PIXELS) -> facts_pb2.Hashed:
-    """What is said of an image's bytes: its hash, or why there is none. CPU-bound."""
+def hashed_fact(data: bytes, max_pixels: int = MAX_PIXELS, *, embedded: bool = False) -> facts_pb2.Hashed:
+    """What is said of an image's bytes: its hash, or why there is none; its embedding where that is asked for. CPU-bound."""
     fact = facts_pb2.Hashed(size=len(data), algorithm=ALGORITHM)
     try:
         hashed = hash_image(data, max_pixels=max_pixels)
@@ -67,6 +71,8 @@ def hashed_fact(data: bytes, max_pixels: int = MAX_PIXELS) -> facts_pb2.Hashed:
                 detail=f"blank or flat: {hashed.contrast:.1f} grey levels of contrast; {FLAT_BELOW} are needed to tell copies",
             )
         )
+    elif embedded:
+        fact.embedder, fact.embedding = EMBEDDER, embed(data)
     return fact
 
 
