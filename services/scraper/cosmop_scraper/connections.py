@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
+import ssl
 import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator
@@ -45,12 +47,10 @@ class Connections:
         self._backend = backend
         self._most = most
         self._idle_seconds = idle_seconds
-        # One for all: reading the certificate authorities takes longer than a download.
-        self._tls = httpcore.default_ssl_context()
         self._room = asyncio.Semaphore(most)
         #: Least recently used first.
         self._origins: OrderedDict[tuple[bytes, bytes, int | None], _Origin] = OrderedDict()
-        self._open = 0
+        self._open: set[httpcore.AsyncHTTPConnection] = set()
         self._next_sweep = 0.0
 
     @contextlib.asynccontextmanager
@@ -79,9 +79,14 @@ class Connections:
 
     async def close(self) -> None:
         """Closes all connections."""
-        while self._origins:
-            _, origin = self._origins.popitem()
-            await self._close_all(origin)
+        self._origins.clear()
+        for connection in list(self._open):
+            await self._close(connection)
+
+    @functools.cached_property
+    def _tls(self) -> ssl.SSLContext:
+        """One for all connections: reading the certificate authorities takes longer than a download."""
+        return httpcore.default_ssl_context()
 
     async def _send(self, origin: _Origin, request: httpcore.Request) -> tuple[httpcore.AsyncHTTPConnection, httpcore.Response]:
         while True:
@@ -90,7 +95,7 @@ class Connections:
                 return connection, await connection.handle_async_request(request)
             except httpcore.ConnectionNotAvailable:
                 # Shared in the hope of HTTP/2 and busy with HTTP/1.1, or closed by the server in this very moment.
-                continue
+                await self._give_back(origin, connection)
             except BaseException:
                 await self._give_back(origin, connection)
                 raise
@@ -104,9 +109,13 @@ class Connections:
                 return connection
             await self._close(connection)
         connection = httpcore.AsyncHTTPConnection(
-            origin.name, ssl_context=self._tls, keepalive_expiry=self._idle_seconds, http2=True, network_backend=self._backend
+            origin.name,
+            ssl_context=self._tls if origin.name.scheme == b"https" else None,
+            keepalive_expiry=self._idle_seconds,
+            http2=True,
+            network_backend=self._backend,
         )
-        self._open += 1
+        self._open.add(connection)
         if origin.name.scheme == b"https":
             origin.shared, replaced = connection, origin.shared
             if replaced is not None and (replaced.is_idle() or replaced.is_closed()):
@@ -125,11 +134,11 @@ class Connections:
     async def _sweep(self) -> None:
         """Closes what nobody has used for a while, and the longest unused where too many are open."""
         now = time.monotonic()
-        if now < self._next_sweep and self._open <= self._most:
+        if now < self._next_sweep and len(self._open) <= self._most:
             return
         self._next_sweep = now + _SWEEP_SECONDS
         for key, origin in list(self._origins.items()):
-            if now - origin.last_used <= self._idle_seconds and self._open <= self._most:
+            if now - origin.last_used <= self._idle_seconds and len(self._open) <= self._most:
                 break
             if not origin.users:
                 del self._origins[key]
@@ -140,6 +149,6 @@ class Connections:
             await self._close(connection)
 
     async def _close(self, connection: httpcore.AsyncHTTPConnection) -> None:
-        self._open -= 1
+        self._open.discard(connection)
         with contextlib.suppress(OSError, httpcore.NetworkError):
             await connection.aclose()
