@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import time
@@ -12,8 +13,9 @@ from typing import Any
 import pytest
 from cosmop_common.collection import ScrapeSettings
 from cosmop_scraper.api import ApiAnswerError
+from cosmop_scraper.bookmark import Bookmark
 from cosmop_scraper.candidate import Candidate, SourceContext
-from cosmop_scraper.errors import FetchError, RateLimitedError
+from cosmop_scraper.errors import FetchError, FetchTimeoutError, RateLimitedError
 from cosmop_scraper.fetch import Fetcher
 from cosmop_scraper.politeness import Politeness
 from cosmop_scraper.settings import Settings
@@ -42,13 +44,18 @@ async def ask() -> AsyncIterator[Ask]:
         fetchers.append(Fetcher(settings, Politeness(1000, 4), respect_robots=True, allow_private=True))
         settings = settings.model_copy(update={"x_api": base, "openverse_api": base})
         options = {"base_url": base} | options if name == "wikimedia" else options
-        context = SourceContext(settings, ScrapeSettings(), options, fetchers[-1], keep, memory=memory, remember=memory.__setitem__)
+        found: list[Candidate] = []
+        limit = run.limit  # type: ignore[attr-defined]
+        context = SourceContext(settings, ScrapeSettings(), options, fetchers[-1], keep, limit, memory, memory.__setitem__, lambda _query: len(found))
         source = SOURCES[name](context)
         try:
-            return [c async for c in source.find(query)]
+            async for candidate in source.find(query):
+                found.append(candidate)
         finally:
             await source.close()
+        return found
 
+    run.limit = 0  # type: ignore[attr-defined]
     run.memory = memory  # type: ignore[attr-defined]
     yield run
     for fetcher in fetchers:
@@ -136,7 +143,7 @@ def openverse_result(number: int) -> dict[str, Any]:
 
 
 async def test_openverse_reads_pages_as_far_as_it_may(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cosmop_scraper.sources.openverse._ANONYMOUS_INTERVAL", 0.1)
+    monkeypatch.setattr("cosmop_scraper.sources.openverse._ANONYMOUS_INTERVAL", 0.3)
 
     async def answer(request: Request) -> None:
         page = int(request.path.rpartition("&page=")[2])
@@ -148,13 +155,53 @@ async def test_openverse_reads_pages_as_far_as_it_may(ask: Ask, monkeypatch: pyt
     async with serving({"/v1/images/": answer}) as server:
         found = await ask("openverse", "border", f"{server.origin}/v1/images/", license="cc0,by")
         monkeypatch.setattr("cosmop_scraper.sources.openverse._KEYED_INTERVAL", 0.01)
+        ask.memory.clear()
         keyed = await ask("openverse", "border", f"{server.origin}/v1/images/", Settings(openverse_token=SECRET))
         assert server.seen_headers[-1]["authorization"] == f"Bearer {SECRET}"
     assert [c.image_url for c in found] == [c.image_url for c in keyed] == ["https://live.example/1.jpg", "https://live.example/2.jpg"]
     assert (found[0].licence, found[0].author, found[0].page_url) == ("by 2.0 https://creativecommons.org/licenses/by/2.0/", "Ann", "https://flickr.example/1")
     assert "license=cc0%2Cby" in server.asked[0]
-    assert server.times[2] - server.times[0] >= 0.17  # twenty a minute, here ten a second
+    assert server.times[2] - server.times[1] >= 0.2  # twenty a minute, here three a second
     assert "authorization" not in server.seen_headers[0]
+
+
+async def test_openverse_goes_on_at_its_page_and_says_when_the_day_is_over(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cosmop_scraper.sources.openverse._ANONYMOUS_INTERVAL", 0.01)
+    day_is_over = True
+
+    async def answer(request: Request) -> None:
+        page = int(request.path.rpartition("&page=")[2])
+        if page == 3 and day_is_over:
+            await request.json({"detail": "throttled"}, status=429, retry_after="40000")
+        else:
+            await request.json({"page_count": 3, "page": page, "results": [openverse_result(page)]})
+
+    async with serving({"/v1/images/": answer}) as server:
+        with pytest.raises(RateLimitedError, match="200 requests a day; COSMOP_OPENVERSE_TOKEN"):
+            await ask("openverse", "border", f"{server.origin}/v1/images/")
+        day_is_over = False
+        found = await ask("openverse", "border", f"{server.origin}/v1/images/")
+        assert [path.rpartition("&page=")[2] for path in server.asked] == ["1", "2", "3", "2", "3"]
+    assert [c.image_url for c in found] == ["https://live.example/2.jpg", "https://live.example/3.jpg"]
+
+
+async def test_wikimedia_goes_on_at_its_batch_and_sees_pages_that_do_not_end(ask: Ask) -> None:
+    batch = {"batchcomplete": "", "query": {"pages": {"1": commons_page(1, imageinfo=[commons_info(1)])}}}
+
+    def continued(offset: int) -> dict[str, Any]:
+        return batch | {"continue": {"continue": "gsroffset||", "gsroffset": offset}}
+
+    answers = [continued(50), continued(100), {"error": {"code": "x", "info": "busy"}}, continued(100)]
+
+    async def answer(request: Request) -> None:
+        await request.json(answers.pop(0))
+
+    async with serving({"/w/api.php": answer}) as server:
+        with pytest.raises(ApiAnswerError, match="busy"):
+            await ask("wikimedia", "border", f"{server.origin}/w/api.php")
+        with pytest.raises(ApiAnswerError, match="its pages do not end"):
+            await ask("wikimedia", "border", f"{server.origin}/w/api.php")
+        assert ["gsroffset=100" in path for path in server.asked] == [False, False, True, True]
 
 
 SEARCH = "/2/tweets/search/recent"
@@ -224,6 +271,66 @@ async def test_x_refusals_are_typed(ask: Ask, status: int, error: type[Exception
             await ask("x", "refugees", server.origin, x_settings())
         assert len(server.asked) == 1
     assert SECRET not in str(caught.value)
+
+
+async def test_x_goes_on_at_its_page_and_pays_for_none_twice(ask: Ask) -> None:
+    answers = {"": posts(10, 10, "t2"), "t2": posts(30, 10, "t3"), "t3": None, "again": posts(50, 3)}
+
+    async def answer(request: Request) -> None:
+        token = request.path.partition("next_token=")[2].partition("&")[0]
+        page = answers[token]
+        await (request.json(page) if page else request.json({"title": "no"}, status=503))
+
+    async with serving({SEARCH: answer}) as server:
+        with pytest.raises(FetchError):
+            await ask("x", "refugees", server.origin, x_settings())
+        spent = float(ask.memory["dollars"])
+        assert spent == pytest.approx(0.005 * (20 + 40 + 2))
+        answers["t3"] = posts(50, 3)
+        asked = len(server.asked)
+        found = await ask("x", "refugees", server.origin, x_settings())
+        assert ["next_token=t2" in path for path in server.asked[asked:]] == [True, False]  # not from the beginning
+        assert len(found) == 26
+
+
+async def test_x_whose_page_is_gone_begins_anew(ask: Ask) -> None:
+    async def answer(request: Request) -> None:
+        await (request.json({"title": "Invalid", "detail": "gone"}, status=400) if "next_token" in request.path else request.json(posts(10, 2)))
+
+    async with serving({SEARCH: answer}) as server:
+        ask.memory[Bookmark(SourceContext(Settings(), ScrapeSettings(), {}, None, None), "refugees")._key] = "old"  # type: ignore[arg-type]
+        assert len(await ask("x", "refugees", server.origin, x_settings())) == 4
+        assert len(server.asked) == 2
+
+
+async def test_x_says_what_it_may_cost_before_it_asks(ask: Ask) -> None:
+    async with serving({SEARCH: lambda r: r.json({}, status=402)}) as server:
+        with pytest.raises(PaymentRequiredError):
+            await ask("x", "refugees", server.origin, x_settings(20))
+        assert ask.memory["estimate"] == "at most $20.00, 2,000 posts of one photo"
+        assert float(ask.memory["dollars"]) == 0  # nothing came, nothing is paid
+        ask.limit = 500
+        with pytest.raises(PaymentRequiredError):
+            await ask("x", "refugees", server.origin, x_settings(20))
+        assert ask.memory["estimate"] == "about $5.00 for 500 photos of as many posts, at most $20.00"
+
+
+async def test_x_that_does_not_answer_is_given_up(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cosmop_scraper.sources.x._TIMEOUT_SECONDS", 0.3)
+
+    async def answer(request: Request) -> None:
+        await asyncio.sleep(3)
+
+    async with serving({SEARCH: answer}) as server:
+        with pytest.raises(FetchTimeoutError, match="does not answer"):
+            await ask("x", "refugees", server.origin, x_settings())
+
+
+async def test_the_newest_post_of_several_queries_is_the_one_that_misses_none(ask: Ask) -> None:
+    async with serving({SEARCH: lambda r: r.json(posts(900, 2) if "query=b" in r.path else posts(100, 2))}) as server:
+        await ask("x", "b", server.origin, x_settings())
+        await ask("x", "a", server.origin, x_settings())
+    assert ask.memory["newest_id"] == "102"
 
 
 async def test_x_waits_for_its_window_where_that_is_short(ask: Ask) -> None:

@@ -135,10 +135,14 @@ def test_counts_are_of_all_and_of_each_host() -> None:
 def test_a_query_is_done_when_its_source_and_its_downloads_are() -> None:
     kept: dict[str, str] = {}
     queries = Queries({}, kept.__setitem__)
-    queries.begin("border")
+    first, second, third = (queries.begin("border") for _ in range(3))
+    queries.settle("border", second)
+    assert queries.ended("border") == 0  # the first is still on its way
+    queries.settle("border", first)
+    assert queries.ended("border") == 2
     queries.exhaust("border")
     assert not kept
-    queries.settle("border")
+    queries.settle("border", third)
     assert list(kept.values()) == ["border"]
     again = Queries(kept, kept.__setitem__)
     assert again.done("border")

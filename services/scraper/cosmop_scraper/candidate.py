@@ -51,6 +51,8 @@ class SourceContext:
     memory: Mapping[str, str] = field(default_factory=dict)
     #: Keeps a key and a value with the run.
     remember: Callable[[str, str], None] = lambda _key, _value: None
+    #: How many of the first candidates of a query, as this attempt has met them, have all come to their end.
+    ended: Callable[[str], int] = lambda _query: 0
 
     def recall(self, key: str) -> str:
         """What an earlier attempt of this run has remembered, or nothing."""

@@ -1,7 +1,8 @@
-"""Chrome under Selenium, kept on a short leash: a folder of its own, a thread of its own, no process left behind.
+"""Chrome under Selenium, kept on a short leash: a folder, a thread and a way out of its own, no process left behind.
 
 Selenium blocks, so that all calls run in one thread that belongs to the browser. What a killed scraper left behind
 (its Chrome and its folder) is cleared by the next one to start: each folder holds a lock that ends with its owner.
+What pages load goes through a proxy that reaches permitted addresses only (``guard_proxy``).
 """
 
 from __future__ import annotations
@@ -24,7 +25,9 @@ from selenium import webdriver
 from selenium.common.exceptions import InvalidSessionIdException, NoSuchWindowException, WebDriverException
 from selenium.webdriver.chrome.service import Service
 
+from cosmop_scraper.addresses import GuardedBackend
 from cosmop_scraper.errors import BrowserError, FetchError, SourceUnavailableError
+from cosmop_scraper.guard_proxy import GuardProxy
 from cosmop_scraper.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -36,6 +39,9 @@ _PREFIX = "cosmop-chrome-"
 _PAGE_SECONDS = 60
 _LONGEST_TMP = 40
 _RESTARTS = 3
+#: A browser that has shown so many pages, or holds so much memory, is replaced before the next page.
+_MOST_PAGES = 200
+_MOST_BYTES = 3 << 30
 
 
 def find_browser(settings: Settings) -> tuple[str, str]:
@@ -50,11 +56,17 @@ def find_browser(settings: Settings) -> tuple[str, str]:
 
 
 class Chrome:
-    """A headless browser that comes back when it crashes. Close it."""
+    """A headless browser that comes back when it crashes. Close it.
 
-    def __init__(self, settings: Settings, agent: str = "") -> None:
+    Args:
+        backend: says which addresses pages may load from.
+    """
+
+    def __init__(self, settings: Settings, backend: GuardedBackend) -> None:
         self._browser, self._driver_path = find_browser(settings)
-        self._agent = agent
+        self._proxy = GuardProxy(backend)
+        self._proxy_address = ""
+        self._pages = 0
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="chrome")
         self._driver: webdriver.Chrome | None = None
         self._folder: Path | None = None
@@ -66,6 +78,7 @@ class Chrome:
         Raises:
             BrowserError: Chrome does not start, or crashes again and again.
         """
+        self._proxy_address = await self._proxy.start()
         for attempt in range(1, _RESTARTS + 1):
             try:
                 return await self._call(lambda: work(self._started()))
@@ -79,9 +92,21 @@ class Chrome:
                 await self._call(self._end)
         raise BrowserError(f"Chrome crashed {_RESTARTS} times in a row: its memory may be short; the job goes on from here when it is tried again")
 
+    async def load(self, url: str, read: Callable[[webdriver.Chrome], T]) -> T:
+        """Opens a page and reads it. A browser that has grown too large is replaced before. Raises as ``run`` does, and ``FetchError``."""
+        await self._call(self._replace_when_large)
+
+        def work(driver: webdriver.Chrome) -> T:
+            driver.get(url)
+            return read(driver)
+
+        self._pages += 1
+        return await self.run(work)
+
     async def close(self) -> None:
         """Ends Chrome and all its processes, and removes its folder."""
         await self._call(self._end)
+        await self._proxy.close()
         self._thread.shutdown()
 
     async def _call(self, work: Callable[[], T]) -> T:
@@ -113,18 +138,27 @@ class Chrome:
         options.page_load_strategy = "eager"
         arguments = [
             "--headless=new", "--disable-gpu", "--disable-dev-shm-usage", "--disable-extensions", "--disable-background-networking",
-            "--no-first-run", "--window-size=1400,2400", "--blink-settings=imagesEnabled=false", f"--user-data-dir={self._folder}/profile",
+            "--no-first-run", "--window-size=1400,2400", f"--user-data-dir={self._folder}/profile",
+            f"--proxy-server={self._proxy_address}", "--proxy-bypass-list=<-loopback>", "--disable-quic",
+            "--force-webrtc-ip-handling-policy=disable_non_proxied_udp",
         ]  # fmt: skip
         if os.geteuid() == 0:
             # Chrome's sandbox refuses to run as root; the container around it is the sandbox then.
             arguments.append("--no-sandbox")
-        if self._agent:
-            arguments.append(f"--user-agent={self._agent}")
         for argument in arguments:
             options.add_argument(argument)
+        # Thumbnails are of no use: 2 is "block".
+        options.add_experimental_option("prefs", {"profile.managed_default_content_settings.images": 2})
         return options
 
+    def _replace_when_large(self) -> None:
+        if self._driver is None or (self._pages < _MOST_PAGES and _memory(_descendants(self._driver)) < _MOST_BYTES):
+            return
+        log.info("Chrome has shown %d pages and is replaced", self._pages)
+        self._end()
+
     def _end(self) -> None:
+        self._pages = 0
         processes = _descendants(self._driver)
         if self._driver is not None:
             with contextlib.suppress(Exception):
@@ -178,6 +212,15 @@ def _descendants(driver: webdriver.Chrome | None) -> list[psutil.Process]:
     with contextlib.suppress(psutil.NoSuchProcess):
         return [*psutil.Process(process.pid).children(recursive=True)]
     return []
+
+
+def _memory(processes: list[psutil.Process]) -> int:
+    """Bytes that the processes hold; what several share counts for each."""
+    held = 0
+    for process in processes:
+        with contextlib.suppress(psutil.Error):
+            held += process.memory_info().rss
+    return held
 
 
 def _uses(process: psutil.Process, folder: Path) -> bool:

@@ -77,7 +77,8 @@ async def _scrape(runtime: Runtime, settings: Settings, run: RunHandle, what: Pl
             def remember(key: str, value: str) -> None:
                 stage.result(**{key: value})
 
-            source = what.source(SourceContext(settings, scrape, what.options, fetcher, keep, what.images, results, remember))
+            queries = Queries(results, remember)
+            source = what.source(SourceContext(settings, scrape, what.options, fetcher, keep, what.images, results, remember, queries.ended))
             stack.push_async_callback(source.close)
             pressure = Pressure(runtime.bus, settings.high_water)
             watcher = asyncio.create_task(pressure.watch())
@@ -96,7 +97,7 @@ async def _scrape(runtime: Runtime, settings: Settings, run: RunHandle, what: Pl
                 pressure,
                 Memory(settings.memory_bytes),
                 Tally(dict(earlier.counts) if earlier else None),
-                Queries(results, remember),
+                queries,
                 asyncio.Semaphore(settings.backlog),
             )
             await work.work()
@@ -179,18 +180,20 @@ class Scrape:
 
     async def _take(self, query: str, candidate: Candidate) -> bool:
         """Starts a download once there is room for it; False when the budget is used up."""
-        host = _LOCAL
+        number, host = self.queries.begin(query), _LOCAL
         if candidate.path is None:
             try:
                 url = parse_url(candidate.image_url)
             except UnsupportedUrlError as error:
                 log.info("%s", error)
                 self.tally.add("no host", found=1, failed=1, failed_url=1)
+                self.queries.settle(query, number)
                 return True
             host, candidate = url.host, dataclasses.replace(candidate, image_url=str(url))
         self.tally.add(host, found=1)
         if not self.seen.add(candidate.image_url):
             self.tally.add(host, known=1)
+            self.queries.settle(query, number)
             return True
         await self.pressure.wait()
         await self.memory.wait()
@@ -198,30 +201,29 @@ class Scrape:
         if not await self._budget.admit():
             self.backlog.release()
             return False
-        self.queries.begin(query)
-        task = asyncio.create_task(self._one(query, host, candidate))
+        task = asyncio.create_task(self._one(query, number, host, candidate))
         self._downloads.add(task)
         task.add_done_callback(self._downloads.discard)
         return True
 
-    async def _one(self, query: str, host: str, candidate: Candidate) -> None:
+    async def _one(self, query: str, number: int, host: str, candidate: Candidate) -> None:
         """A download from start to fact; what fails is counted, and a store that is away ends the job."""
         new, size, digest = False, 0, url_digest(candidate.image_url)
         try:
             if not await self.peers.claim(digest):
                 self.tally.add(host, known=1)
-                self.queries.settle(query)
+                self.queries.settle(query, number)
                 return
             download = await self.downloader.download(candidate)
             size = len(download.body)
             outcome, reason = await self._record(download)
             new = outcome is Outcome.NEW
             self.tally.add(host, fetched=1, bytes=size, **{f"refused_{reason}" if reason else outcome.value: 1})
-            self.queries.settle(query)
+            self.queries.settle(query, number)
         except FetchError as error:
             log.info("%s", error)
             self.tally.add(host, failed=1, **{f"failed_{error.why}": 1})
-            self.queries.settle(query)
+            self.queries.settle(query, number)
         except Exception as error:  # noqa: BLE001 - the store or NATS is away: no further download would fare better
             self._fatal = self._fatal or error
         finally:

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 from cosmop_common.names import sha256_hex
 
 _PREFIX = "query-"
+
+
+@dataclass
+class _Progress:
+    #: Candidates met in this attempt, and which of them have not come to their end.
+    met: int = 0
+    open: dict[int, None] = field(default_factory=dict)
 
 
 class Queries:
@@ -17,7 +24,7 @@ class Queries:
         """Starts from what an ``earlier`` attempt kept; ``keep`` keeps a key and a value with the run."""
         self._earlier = earlier
         self._keep = keep
-        self._open: Counter[str] = Counter()
+        self._progress: dict[str, _Progress] = {}
         self._exhausted: set[str] = set()
 
     def done(self, query: str) -> bool:
@@ -29,14 +36,22 @@ class Queries:
         """Whether an earlier attempt finished any."""
         return any(key.startswith(_PREFIX) for key in self._earlier)
 
-    def begin(self, query: str) -> None:
-        """One more download of the query is on its way."""
-        self._open[query] += 1
+    def begin(self, query: str) -> int:
+        """One more candidate of the query is met; returns its number."""
+        progress = self._progress.setdefault(query, _Progress())
+        number, progress.met = progress.met, progress.met + 1
+        progress.open[number] = None
+        return number
 
-    def settle(self, query: str) -> None:
-        """One has ended, well or not."""
-        self._open[query] -= 1
+    def settle(self, query: str, number: int) -> None:
+        """One has come to its end, well or not."""
+        self._progress[query].open.pop(number, None)
         self._tell(query)
+
+    def ended(self, query: str) -> int:
+        """How many of the first candidates have all come to their end."""
+        progress = self._progress.get(query, _Progress())
+        return next(iter(progress.open), progress.met)
 
     def exhaust(self, query: str) -> None:
         """The source has no more of it."""
@@ -44,7 +59,7 @@ class Queries:
         self._tell(query)
 
     def _tell(self, query: str) -> None:
-        if query in self._exhausted and not self._open[query]:
+        if query in self._exhausted and not self._progress.get(query, _Progress()).open:
             self._keep(_key(query), query)
 
 

@@ -31,9 +31,17 @@ const links = [...document.querySelectorAll('a[href*="/imgres?"]')].map(a => {
   return [a.href, (image && image.alt) || a.title || ''];
 });
 const next = document.querySelector('a#pnnext, a[rel~="next"], link[rel~="next"]');
-return {links: links, next: next ? next.href : '', url: location.href};
+return {links: links, next: next ? next.href : '', url: location.href, source: links.length ? '' : document.documentElement.outerHTML};
 """
-_SCROLL = "window.scrollTo(0, document.documentElement.scrollHeight);"
+#: To the end of the page; with an argument that is true, a button that offers more is pressed.
+_SCROLL = """
+window.scrollTo(0, document.documentElement.scrollHeight);
+if (!arguments[0]) return;
+const more = /^\\s*((show|see|load)\\s+)?more(\\s+(images|results))?\\s*$|^\\s*mehr (ergebnisse|bilder)\\b|^\\s*plus de r.sultats\\b/i;
+for (const b of document.querySelectorAll('button, input[type="button"], input[type="submit"], [role="button"]')) {
+  if (b.offsetParent !== null && !b.disabled && more.test(b.value || b.innerText || b.getAttribute('aria-label') || '')) { b.click(); break; }
+}
+"""
 _NO_RESULTS = re.compile(r"did not match any|no results (?:found|containing)|no image results|keine .{0,40}übereinstimm|ne correspond", re.IGNORECASE)
 _POLL_SECONDS = 0.1
 #: Pages or scrolls in a row without one new image after which a query ends.
@@ -47,6 +55,14 @@ class PageState:
     url: str
     links: list[tuple[str, str]]
     next_url: str
+    #: The rendered source, read where there are no result links.
+    source: str = ""
+
+    @property
+    def results(self) -> list[SearchResult]:
+        """Its images: by its links, else by the full URLs in its source. Never a thumbnail."""
+        parsed = ((parse_imgres(href), title) for href, title in self.links)
+        return [replace(result, title=title) for result, title in parsed if result] or images_in_source(self.source)
 
 
 class GoogleSource:
@@ -69,7 +85,7 @@ class GoogleSource:
         self._base = context.option("base_url", "https://www.google.com").rstrip("/")
         self._settle = context.whole("settle_ms", 2500) / 1000
         self._max_pages = context.whole("max_pages", 500, least=1)
-        self._chrome = Chrome(context.settings)
+        self._chrome = Chrome(context.settings, context.fetcher.backend)
         self._verdict: Verdict | None = None
         self._seen: set[str] = set()
 
@@ -95,24 +111,20 @@ class GoogleSource:
         words = {"q": query, "udm": "2", "hl": self._context.option("language", "en"), "safe": self._context.option("safe", "active")}
         url = f"{self._base}/search?{urlencode(words)}"
         verdict = await self._may_search(url)
-        page = await self._open(url)
-        results, paged, fruitless = await self._first_results(page), False, 0
+        page, paged, fruitless = await self._open(url), False, 0
         for _ in range(self._max_pages):
-            new = [r for r in results if r.image_url not in self._seen]
+            new = [r for r in page.results if r.image_url not in self._seen]
             self._seen.update(r.image_url for r in new)
             for result in new:
                 yield Candidate(result.image_url, result.page_url or page.url, query, result.title, robots=verdict)
             fruitless = 0 if new else fruitless + 1
             paged = paged or bool(page.next_url)
-            if not results or fruitless == _FRUITLESS or (paged and not page.next_url):
+            if not page.results or fruitless == _FRUITLESS or (paged and not page.next_url):
                 return
-            if paged:
-                page = await self._open(page.next_url)
-            elif (scrolled := await self._scrolled(page)) is not None:
-                page = scrolled
-            else:
+            following = await self._open(page.next_url, first=False) if paged else await self._scrolled(page)
+            if following is None:
                 return
-            results = _link_results(page)
+            page = following
 
     async def close(self) -> None:
         """Ends Chrome."""
@@ -131,42 +143,38 @@ class GoogleSource:
                 )
         return self._verdict
 
-    async def _open(self, url: str) -> PageState:
-        def load(driver: Driver) -> PageState:
-            driver.get(url)
-            return _read(driver)
-
+    async def _open(self, url: str, *, first: bool = True) -> PageState:
+        """A page of results; the first must show some or say that there are none. Raises ``SearchPageError`` for any other."""
         async with self._context.fetcher.politeness.slot(host_of(parse_url(url))):
-            return await self._chrome.run(load)
+            page = await self._chrome.load(url, _read)
+        if not page.results and (error := complaint(page.url, page.source, blocks_only=not first)):
+            raise type(error)(f"{error} (kept with the run: {await self._keep(page.source)})")
+        return page
 
     async def _scrolled(self, before: PageState) -> PageState | None:
-        """Scrolls to the end until the page has grown; None when it does not grow any more."""
+        """Scrolls to the end until the page shows more; None when it does not grow any more."""
 
-        def scroll(driver: Driver) -> PageState:
+        def scroll(driver: Driver, press: bool = False) -> PageState:
             if not driver.current_url.startswith("http"):  # a new browser after a crash
                 driver.get(before.url)
-            driver.execute_script(_SCROLL)
+            driver.execute_script(_SCROLL, press)
             return _read(driver)
 
+        shown = len(before.results)
+        after = await self._chrome.run(lambda driver: scroll(driver, press=True))
         deadline = time.monotonic() + self._settle
-        while time.monotonic() < deadline:
-            after = await self._chrome.run(scroll)
-            if len(after.links) > len(before.links) or after.next_url:
+        while True:
+            if len(after.results) > shown or after.next_url:
                 return after
+            if error := complaint(after.url, after.source, blocks_only=True):
+                raise type(error)(f"{error} (kept with the run: {await self._keep(after.source)})")
+            if time.monotonic() > deadline:
+                return None
             await asyncio.sleep(_POLL_SECONDS)
-        return None
-
-    async def _first_results(self, page: PageState) -> list[SearchResult]:
-        """Results of the first page: by its links, else by its source. A page with neither must say that there are none."""
-        if found := _link_results(page):
-            return found
-        source = await self._chrome.run(lambda driver: driver.page_source)
-        if error := complaint(page.url, source):
-            kept = await self._keep(source)
-            raise type(error)(f"{error} (kept with the run: {kept})")
-        return images_in_source(source)
+            after = await self._chrome.run(scroll)
 
     async def _keep(self, source: str) -> str:
+        """Keeps the page's source and its screenshot; a search that is stopped ends the job, so that there is one."""
         picture = await self._chrome.run(lambda driver: driver.get_screenshot_as_png())
         await self._context.keep("google-page.html", source.encode(), "text/html")
         return await self._context.keep("google-page.png", picture, "image/png")
@@ -174,22 +182,21 @@ class GoogleSource:
 
 def _read(driver: Driver) -> PageState:
     seen = driver.execute_script(_READ)
-    return PageState(seen["url"], [(href, title) for href, title in seen["links"]], seen["next"] or "")
+    return PageState(seen["url"], [(href, title) for href, title in seen["links"]], seen["next"] or "", seen["source"])
 
 
-def _link_results(page: PageState) -> list[SearchResult]:
-    parsed = ((parse_imgres(href), title) for href, title in page.links)
-    return [replace(result, title=title) for result, title in parsed if result]
+def complaint(url: str, source: str, *, blocks_only: bool = False) -> SearchPageError | None:
+    """Why a page without results is no result page; None where it says that there are none.
 
-
-def complaint(url: str, source: str) -> SearchPageError | None:
-    """Why a page without result links is no result page; None where its source holds images, or says that there are none."""
+    Args:
+        blocks_only: a page without results is no complaint in itself: only consent walls and blocks are.
+    """
     parts = urlsplit(url)
     lower = source.lower()
     if (parts.hostname or "").startswith("consent.") or "consent.google." in lower or 'action="https://consent.' in lower:
         return ConsentWallError(f"{url} asks for consent to cookies before it shows results: open it once in that browser, or choose another source")
     if parts.path.startswith("/sorry") or "/sorry/" in lower or 'id="captcha-form"' in lower or "unusual traffic" in lower:
         return BlockedError(f"{url} takes this machine for a robot: wait, lower requests_per_second, or choose another source; blocks are not evaded")
-    if images_in_source(source) or _NO_RESULTS.search(source):
+    if blocks_only or images_in_source(source) or _NO_RESULTS.search(source):
         return None
     return LayoutUnknownError(f"{url} shows neither results nor the words that there are none: its layout has changed, and this source must be mended")

@@ -11,8 +11,9 @@ from collections.abc import AsyncGenerator, Mapping
 from typing import Any, ClassVar
 
 from cosmop_scraper.api import get_json
+from cosmop_scraper.bookmark import Bookmark
 from cosmop_scraper.candidate import Candidate, SourceContext
-from cosmop_scraper.errors import HttpStatusError
+from cosmop_scraper.errors import HttpStatusError, RateLimitedError
 from cosmop_scraper.fetch import host_of, parse_url
 from cosmop_scraper.settings import Settings
 
@@ -22,6 +23,8 @@ _ANONYMOUS_PAGE, _KEYED_PAGE = 20, 100
 _ANONYMOUS_INTERVAL, _KEYED_INTERVAL = 60 / 20, 60 / 100
 #: What the API says to those who ask for pages deeper than they may see.
 _TOO_DEEP = {400, 401, 403}
+_TOO_MANY = 429
+_LIMITS = "without a key Openverse answers 200 requests a day; COSMOP_OPENVERSE_TOKEN raises that"
 
 
 class OpenverseSource:
@@ -49,27 +52,35 @@ class OpenverseSource:
         return ""
 
     async def find(self, query: str) -> AsyncGenerator[Candidate, None]:
-        """Results in the search's order. Raises ``FetchError``, ``ApiAnswerError``."""
+        """Results in the search's order. Raises ``FetchError``, ``ApiAnswerError``, ``RateLimitedError``."""
         words = {"q": query, "page_size": str(self._page_size), "mature": self._context.option("mature", "false")}
         words |= {name: self._context.options[name] for name in ("license", "category") if name in self._context.options}
-        page = 1
+        bookmark = Bookmark(self._context, query)
+        page = int(bookmark.page or 1)
         while True:
-            try:
-                answer = await get_json(self._context.fetcher, self._api, words | {"page": str(page)}, self._headers)
-            except HttpStatusError as error:
-                if page == 1 or error.status not in _TOO_DEEP:
-                    raise
-                log.info("openverse shows no more than %d pages of %r to us", page - 1, query)
-                return
+            answer = await self._ask(words, page, query)
+            bookmark.turn(str(page))
             for result in answer.get("results", []):
                 if found := candidate(result, query):
-                    yield found
-            if page >= int(answer.get("page_count", 0)):
+                    yield bookmark.saw(found)
+            if page >= int(answer.get("page_count", 0)) or not answer.get("results"):
                 return
             page += 1
 
     async def close(self) -> None:
         """Holds nothing."""
+
+    async def _ask(self, words: Mapping[str, str], page: int, query: str) -> dict[str, Any]:
+        """A page of results; an empty answer where it lies deeper than we may see."""
+        try:
+            return await get_json(self._context.fetcher, self._api, {**words, "page": str(page)}, self._headers)
+        except HttpStatusError as error:
+            if error.status == _TOO_MANY:
+                raise RateLimitedError(f"{error}: {_LIMITS}; the run goes on at its page when it is submitted again") from error
+            if page == 1 or error.status not in _TOO_DEEP:
+                raise
+            log.info("openverse shows no more than %d pages of %r to us", page - 1, query)
+            return {}
 
 
 def candidate(result: Mapping[str, Any], query: str) -> Candidate | None:

@@ -7,11 +7,13 @@ when its databases are behind. Licence and author come with each answer.
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 from collections.abc import AsyncGenerator, Mapping
 from typing import Any, ClassVar
 
 from cosmop_scraper.api import ApiAnswerError, get_json, plain_text
+from cosmop_scraper.bookmark import Bookmark
 from cosmop_scraper.candidate import Candidate, SourceContext
 from cosmop_scraper.settings import Settings
 
@@ -51,7 +53,9 @@ class WikimediaSource:
             "action": "query", "format": "json", "maxlag": "5", "generator": "search", "gsrsearch": f"{self._filter} {query}".strip(), "gsrnamespace": "6",
             "gsrlimit": str(self._page_size), "prop": "imageinfo", "iiprop": "url|size|mime|user|extmetadata", "iiextmetadatafilter": _FIELDS,
         }  # fmt: skip
-        following: dict[str, str] = {}
+        bookmark = Bookmark(self._context, query)
+        following: dict[str, str] = json.loads(bookmark.page or "{}")
+        bookmark.turn(bookmark.page)
         pages: dict[str, dict[str, Any]] = {}
         while True:
             answer = await self._ask(words | following)
@@ -60,11 +64,15 @@ class WikimediaSource:
             if "batchcomplete" in answer:
                 for page in sorted(pages.values(), key=lambda p: int(p.get("index", 0))):
                     if found := candidate(page, query):
-                        yield found
+                        yield bookmark.saw(found)
                 pages = {}
-            following = {key: str(value) for key, value in answer.get("continue", {}).items()}
+            before, following = following, {key: str(value) for key, value in answer.get("continue", {}).items()}
             if not following:
                 return
+            if following == before:
+                raise ApiAnswerError(f"{self._api} continues where it was: its pages do not end")
+            if not pages:
+                bookmark.turn(json.dumps(following))
 
     async def close(self) -> None:
         """Holds nothing."""

@@ -1,7 +1,8 @@
 """``x``: photos of posts on X, by API v2's recent search (the last seven days). A query is one of the API's.
 
-Every post and every photo costs money: a job says beforehand what a page may cost, and never asks for a page that could
-pass ``COSMOP_X_MAX_DOLLARS``. The key is in no log and no error.
+Every post and every photo costs money: a job says beforehand what it may cost (its stage's ``estimate``), and never asks
+for a page that could pass ``COSMOP_X_MAX_DOLLARS``. Interrupted, it goes on at its page and pays for none twice. The key is
+in no log and no error.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from cosmop_common.errors import CosmopError, InvalidInputError, NotReadyError
 
+from cosmop_scraper.bookmark import Bookmark
 from cosmop_scraper.candidate import Candidate, SourceContext
 from cosmop_scraper.errors import FetchError, FetchTimeoutError, RateLimitedError
 from cosmop_scraper.settings import Settings
@@ -68,6 +70,8 @@ class XSource:
         self._filter = context.option("filter", "has:images -is:retweet")
         self._client = _client(context.settings.x_bearer_token.get_secret_value(), context.settings.x_api)
         self._spent = float(context.recall("dollars") or 0)
+        #: The newest post of each query; what a later job may begin at is the oldest of them, so that it misses none.
+        self._newest: list[int] = [int(n) for n in context.recall("newest_ids").split()]
 
     @classmethod
     def unavailable(cls, settings: Settings) -> str:
@@ -88,34 +92,65 @@ class XSource:
         words = f"{query} {self._filter}".strip()
         if len(words) > _QUERY_LENGTH:
             raise BadQueryError(f"{words[:60]!r}… has {len(words)} characters; the API takes {_QUERY_LENGTH}")
-        token: str | None = None
-        while True:
-            page = await self._page(words, token)
+        self._context.remember("estimate", self.estimate())
+        bookmark = Bookmark(self._context, query)
+        token = bookmark.page
+        while True:  # pages that do not end are ended by the spending cap
+            page = await self._page_at(words, token, bookmark)
             meta = page.meta or {}
-            if token is None and meta.get("newest_id"):
-                self._context.remember("newest_id", str(meta["newest_id"]))
+            if not token and meta.get("newest_id"):
+                self._note_newest(int(meta["newest_id"]))
+            bookmark.turn(token)
             for found in candidates(page, query):
-                yield found
-            token = meta.get("next_token")
+                yield bookmark.saw(found)
+            token = str(meta.get("next_token") or "")
             if not token:
                 return
+
+    def estimate(self) -> str:
+        """What the job may cost, before anything is asked."""
+        cap, images = self._context.settings.x_max_dollars, self._context.limit
+        if images and (likely := images * (_POST_DOLLARS + _MEDIA_DOLLARS)) < cap:
+            return f"about ${likely:.2f} for {images:,} photos of as many posts, at most ${cap:.2f}"
+        return f"at most ${cap:.2f}, {int(cap / (_POST_DOLLARS + _MEDIA_DOLLARS)):,} posts of one photo"
 
     async def close(self) -> None:
         """Ends the session."""
         self._client.session.close()
 
-    async def _page(self, words: str, token: str | None) -> Any:
+    async def _page_at(self, words: str, token: str, bookmark: Bookmark) -> Any:
+        try:
+            return await self._page(words, token)
+        except BadQueryError:
+            if not token or token != bookmark.page:
+                raise
+            log.info("the page where this query stood is gone at the X API: it begins anew")
+            bookmark.forget()
+            return await self._page(words, "")
+
+    def _note_newest(self, post: int) -> None:
+        self._newest.append(post)
+        self._context.remember("newest_ids", " ".join(map(str, self._newest)))
+        self._context.remember("newest_id", str(min(self._newest)))
+
+    async def _page(self, words: str, token: str) -> Any:
         left = self._context.settings.x_max_dollars - self._spent
         size = min(_MOST_RESULTS, int(left / POST_AND_MEDIA_DOLLARS + 1e-9))
         if size < _LEAST_RESULTS:
             raise SpendingCapError(f"${self._spent:.2f} of ${self._context.settings.x_max_dollars:.2f} are spent: COSMOP_X_MAX_DOLLARS allows no further page")
         log.info("a page of %d posts may cost $%.2f; $%.2f are spent", size, size * POST_AND_MEDIA_DOLLARS, self._spent)
-        page = await self._ask(words, token, size)
+        # Told before it is spent: a job that is killed meanwhile counts the page as paid.
+        self._context.remember("dollars", f"{self._spent + size * POST_AND_MEDIA_DOLLARS:.3f}")
+        try:
+            page = await self._ask(words, token, size)
+        except CosmopError:
+            self._context.remember("dollars", f"{self._spent:.3f}")
+            raise
         self._spent += _POST_DOLLARS * len(page.data or []) + _MEDIA_DOLLARS * len((page.includes or {}).get("media", []))
         self._context.remember("dollars", f"{self._spent:.3f}")
         return page
 
-    async def _ask(self, words: str, token: str | None, size: int) -> Any:
+    async def _ask(self, words: str, token: str, size: int) -> Any:
         import requests
         import tweepy
 
@@ -127,7 +162,7 @@ class XSource:
                 tweet_fields=["created_at"],
                 user_fields=["username"],
                 max_results=size,
-                next_token=token,
+                next_token=token or None,
                 since_id=self._context.option("since_id", "") or None,
             )
 
