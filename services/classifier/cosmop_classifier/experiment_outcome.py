@@ -37,8 +37,8 @@ class Asked:
 def method(asked: Asked, share: float) -> str:
     """How the intervals came about, in words."""
     return (
-        f"Each of {asked.seeds} seeds trains on its own {share:.0%} of the near-duplicate groups of the train split and on its own draw of synthetic images, "
-        f"the same under every condition. All are measured on the same {len(asked.truth)} test images ({len(set(asked.groups))} groups). Intervals are 95 %: "
+        f"Each of {asked.seeds} seeds trains on its own {100 * share:.0f} % of the near-duplicate groups of the train split and on its own draw of synthetic "
+        f"images, the same under every condition. All are measured on the same {len(asked.truth)} test images ({len(set(asked.groups))} groups). Intervals are 95 %: "
         "1,000 resamples of test groups and of seeds together (pigeonhole bootstrap), and for differences each resample takes real images alone off, on the "
         "same images and seeds. AUROC was chosen to answer before anything was measured, because it depends on no threshold. Beyond that one comparison, "
         "about one interval in twenty leaves out zero by chance alone."
@@ -115,8 +115,12 @@ def sentence(name: str, said: str, ratio: float, difference: Value, before: Valu
         change += f" [{_signed(difference.interval[0])}, {_signed(difference.interval[1])}]"
     if said in {"helps", "hurts"}:
         return f"{what} {said} {name}: {change}."
-    easy = "; real images alone leave next to nothing to gain" if before.value >= _EASY else ""
-    return f"{what}: no difference could be shown for {name}: {change}{easy}."
+    why = ""
+    if difference.interval == (0.0, 0.0):
+        why = "; the synthetic images are so unlike real ones that no test image's score moved past another's"
+    elif before.value >= _EASY:
+        why = "; real images alone leave next to nothing to gain"
+    return f"{what}: no difference could be shown for {name}: {change}{why}."
 
 
 def to_csv(record: ExperimentRecord) -> str:
@@ -143,4 +147,5 @@ def _numbers(value: Value | None) -> list[str]:
 
 
 def _signed(number: float) -> str:
-    return f"{number:+.3f}".replace("-", "\u2212")
+    text = f"{number:+.3f}"
+    return "0.000" if text[1:] == "0.000" else text.replace("-", "\u2212")

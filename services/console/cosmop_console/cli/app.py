@@ -11,6 +11,8 @@ from cosmop_common.errors import InvalidInputError
 
 from cosmop_console.cli import calls, embedded, exports, gan, target
 from cosmop_console.cli import scrape as scrapes
+from cosmop_console.cli.experiments import experiment
+from cosmop_console.cli.options import OUT, Dataset, Endpoint, Home
 from cosmop_console.cli.run import make_plan, run_plan
 
 app = typer.Typer(
@@ -22,11 +24,7 @@ app = typer.Typer(
 )
 train = typer.Typer(no_args_is_help=True, help="Train a model on a dataset version.")
 app.add_typer(train, name="train")
-
-Home = Annotated[Path, typer.Option(help="Folder of the embedded system: data, logs, secrets, reports.")]
-Endpoint = Annotated[str, typer.Option(help="host:port of a cluster's console; other services by COSMOP_<SERVICE>_ADDR. Empty: the embedded system of --home.")]
-Dataset = Annotated[str, typer.Argument(help="<collection>/<version>, as `cosmop freeze` prints it.")]
-OUT = Path("out")
+app.add_typer(experiment, name="experiment")
 
 
 @app.command()

@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from cosmop_common.names import report_key
 from cosmop_common.pb.cosmop.v1 import runs_pb2
 from cosmop_common.store import Store
 
@@ -14,17 +15,21 @@ from cosmop_console.cli.target import Target
 
 
 async def fetch_report(target: Target, run: runs_pb2.Run, folder: Path) -> Path | None:
-    """Copies a run's report into a folder; returns the page's path, or None when the run made none."""
+    """Copies a run's report into a folder, its tables into ``tables`` below; returns the page's path, or None when the run made none."""
     if "html" not in run.result:
         return None
     store = Store(target.connection)
     try:
         html, numbers = await store.get(run.result["html"]), await store.get(run.result["json"])
+        keys = [key async for key in store.list(report_key(run.id, "tables/"))]
+        tables = {key.rsplit("/", 1)[-1]: await store.get(key) for key in keys}
     finally:
         store.close()
 
     def write() -> Path:
-        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "tables").mkdir(parents=True, exist_ok=True)
+        for name, table in tables.items():
+            (folder / "tables" / name).write_bytes(table)
         (folder / "report.json").write_bytes(numbers)
         (folder / "report.html").write_bytes(html)
         return (folder / "report.html").resolve()
@@ -59,6 +64,7 @@ def summary(path: Path, seconds: float) -> str:
         lines.append(f"  {kind:<9} " + ", ".join(f"{m} {_value(c[m])}" for m in ("precision", "recall", "accuracy", "auroc")))
     if synthetic := values["synthetic"]:
         lines.append(f"  synthetic {synthetic['positive']} of {synthetic['total']} called positive by the served classifier")
+    lines += [f"  question  {finding['sentence']}" for finding in (values["experiment"] or {"findings": {}})["findings"].values()]
     lines += [f"  NOT DONE {name}: {reason}" for name, reason in values["incomplete"].items()]
     return "\n".join([*lines, ""])
 

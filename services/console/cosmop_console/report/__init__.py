@@ -1,7 +1,8 @@
-"""The report of a pipeline run: one HTML file that needs no network, and its numbers as JSON beside it."""
+"""The report of a pipeline run: one HTML file that needs no network, its numbers as JSON, and each of its tables as CSV beside it."""
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 
 from cosmop_common.bus import Bus
@@ -12,6 +13,7 @@ from cosmop_common.store import Store
 from cosmop_console.report.gather import gather
 from cosmop_console.report.numbers import numbers
 from cosmop_console.report.render import render
+from cosmop_console.report.tables import tables
 
 
 @dataclass(frozen=True)
@@ -38,5 +40,14 @@ async def build_report(bus: Bus, store: Store, run: str, funnel: console_pb2.Fun
     values = numbers(data)
     keys = ReportKeys(report_key(run, "report.html"), report_key(run, "report.json"))
     await store.put_json(keys.json_key, values)
-    await store.put(keys.html_key, render(data, values).encode(), "text/html; charset=utf-8")
+    made = tables(values)
+    for name, text in made.items():
+        await store.put(table_key(run, name), text.encode(), "text/csv; charset=utf-8")
+    page = await asyncio.to_thread(render, data, values, made)
+    await store.put(keys.html_key, page.encode(), "text/html; charset=utf-8")
     return keys
+
+
+def table_key(run: str, name: str) -> str:
+    """``reports/<run>/tables/<name>.csv``."""
+    return report_key(run, f"tables/{name}.csv")

@@ -8,9 +8,11 @@ from pathlib import Path
 from cosmop_common.bus import Bus
 from cosmop_common.collection import Collection
 from cosmop_common.collections_kv import Collections
-from cosmop_common.errors import CosmopError, NotFoundError
+from cosmop_common.errors import NotFoundError
+from cosmop_common.experiment_records import ExperimentRecord, experiments_of
 from cosmop_common.facts import Facts
 from cosmop_common.imagesets import read_set
+from cosmop_common.model_evaluation import Mistake, ModelEvaluation, evaluation_file
 from cosmop_common.names import dataset_key, evaluation_key, model_key, run_key, snapshot_key
 from cosmop_common.pb.cosmop.v1 import console_pb2, runs_pb2
 from cosmop_common.records import (
@@ -19,13 +21,13 @@ from cosmop_common.records import (
     EvaluationRecord,
     GanRunRecord,
     ModelCard,
-    Prediction,
     PredictionsRecord,
     SnapshotRecord,
 )
 from cosmop_common.runs import Runs
 from cosmop_common.store import Store
 
+from cosmop_console.report.curation import CopyGroup, Screening, copy_groups, image_bytes, screening
 from cosmop_console.report.truth import Truth, measure_truth
 
 _SYNTHETIC_SHOWN = 24
@@ -43,11 +45,13 @@ class SnapshotView:
 
 @dataclass(frozen=True)
 class ClassifierView:
-    """A trained model, and its worst mistakes on the test split: (prediction, image bytes), surest first."""
+    """A trained model, how it was measured, and its worst mistakes on the test split: (mistake, image bytes), worst first."""
 
     card: ModelCard
-    false_positives: list[tuple[Prediction, bytes]]
-    false_negatives: list[tuple[Prediction, bytes]]
+    #: None for models of a time before evaluations were kept.
+    evaluation: ModelEvaluation | None
+    false_positives: list[tuple[Mistake, bytes]]
+    false_negatives: list[tuple[Mistake, bytes]]
 
 
 @dataclass
@@ -61,9 +65,11 @@ class ReportData:
     gan: GanRunRecord | None = None
     snapshots: list[SnapshotView] = field(default_factory=list)
     classifiers: dict[str, ClassifierView] = field(default_factory=dict)
-    detector: ModelCard | None = None
+    copies: list[CopyGroup] = field(default_factory=list)
+    screening: Screening | None = None
     synthetic: ClassifiedSynthetic | None = None
     synthetic_images: list[tuple[float, bytes]] = field(default_factory=list)
+    experiment: ExperimentRecord | None = None
     truth: Truth | None = None
 
     def stage(self, name: str) -> runs_pb2.Stage | None:
@@ -81,21 +87,29 @@ async def gather(bus: Bus, store: Store, run: str, funnel: console_pb2.Funnel) -
     state = await Runs(bus).get(run)
     collection = await Collections(bus).get(state.collection)
     data = ReportData(state, collection, funnel)
-    dataset = data.result("freeze", "dataset")
-    if dataset:
+    facts = Facts(bus)
+    data.copies = await copy_groups(facts, store, collection.name)
+    data.screening = await screening(facts, store, collection.name)
+    data.gan, data.snapshots = await _gan(store, f"{run}-gan")
+    if dataset := data.result("freeze", "dataset"):
         name, version = dataset.split("/", 1)
         data.dataset = await DatasetRecord.load(store, dataset_key(name, version, "dataset.json"))
-    data.gan, data.snapshots = await _gan(store, f"{run}-gan")
-    for stage, kind in (("binary", "binary"), ("one-class", "one_class")):
-        if model := data.result(stage, "model"):
+        data.experiment = await _newest_experiment(store, dataset, f"{run}-gan")
+    for kind, stage, key in (("binary", "binary", "model"), ("one_class", "one-class", "model"), ("one_class_paper", "one-class", "paper")):
+        if model := data.result(stage, key):
             data.classifiers[kind] = await _classifier(store, model)
     data.synthetic = await _find(store, run_key(run, "synthetic-classified.json"))
     if data.synthetic:
         data.synthetic_images = await _synthetic(store, data.synthetic)
     if state.job.pipeline.truth:
-        data.truth = await measure_truth(Facts(bus), store, collection, Path(state.job.pipeline.truth))
-        data.detector = data.truth.detector if data.truth else None
+        data.truth = await measure_truth(facts, store, collection, Path(state.job.pipeline.truth))
     return data
+
+
+async def _newest_experiment(store: Store, dataset: str, gan_run: str) -> ExperimentRecord | None:
+    """The experiment to tell: of those on this dataset version with this run's generator the one with most seeds, then the newest."""
+    found = [e async for e in experiments_of(store, dataset) if e.gan_run == gan_run]
+    return max(found, key=lambda e: (e.seeds, e.created), default=None)
 
 
 async def _find(store: Store, key: str) -> ClassifiedSynthetic | None:
@@ -124,22 +138,26 @@ async def _gan(store: Store, run: str) -> tuple[GanRunRecord | None, list[Snapsh
 async def _classifier(store: Store, model: str) -> ClassifierView:
     name, version = model.split("/", 1)
     card = await ModelCard.load(store, model_key(name, version, "card.json"))
-    predictions = (await PredictionsRecord.load(store, model_key(name, version, "predictions.json"))).predictions
-    test = [p for p in predictions if p.split == "test"]
-    false_positives = sorted((p for p in test if p.positive and p.label != card.positive), key=lambda p: -p.score)
-    false_negatives = sorted((p for p in test if not p.positive and p.label == card.positive), key=lambda p: p.score)
-    return ClassifierView(card, await _pictures(store, false_positives), await _pictures(store, false_negatives))
+    try:
+        evaluation = await ModelEvaluation.load(store, evaluation_file(name, version))
+        test = evaluation.splits["test"]
+        wrong = test.false_positives, test.false_negatives
+    except (NotFoundError, KeyError):
+        evaluation, wrong = None, await _mistakes(store, card)
+    false_positives, false_negatives = [[(m, await image_bytes(store, m.image)) for m in found[:_MISTAKES_SHOWN]] for found in wrong]
+    return ClassifierView(card, evaluation, false_positives, false_negatives)
 
 
-async def _pictures(store: Store, predictions: list[Prediction]) -> list[tuple[Prediction, bytes]]:
-    shown = []
-    for prediction in predictions[:_MISTAKES_SHOWN]:
-        try:
-            shown.append((prediction, await store.get_image(prediction.image)))
-        except CosmopError:
-            # Erased since: the numbers stay, the picture goes.
-            shown.append((prediction, b""))
-    return shown
+async def _mistakes(store: Store, card: ModelCard) -> tuple[list[Mistake], list[Mistake]]:
+    """From the predictions, for models whose evaluation is not kept."""
+    predictions = (await PredictionsRecord.load(store, model_key(card.name, card.version, "predictions.json"))).predictions
+    wrong = [
+        (Mistake(image=p.image, label=p.label, score=p.score, margin=abs(p.score - card.threshold)), p.positive)
+        for p in predictions
+        if p.split == "test" and p.positive != (p.label == card.positive)
+    ]
+    ordered = sorted(wrong, key=lambda pair: -pair[0].margin)
+    return [m for m, positive in ordered if positive], [m for m, positive in ordered if not positive]
 
 
 async def _synthetic(store: Store, judged: ClassifiedSynthetic) -> list[tuple[float, bytes]]:

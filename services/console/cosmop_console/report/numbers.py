@@ -7,8 +7,9 @@ from typing import Any
 from cosmop_common.pb.cosmop.v1 import runs_pb2
 from cosmop_common.records import Value
 
-from cosmop_console.report.gather import ReportData
-from cosmop_console.report.truth import Counts
+from cosmop_console.report import experiment, paper
+from cosmop_console.report.gather import ClassifierView, ReportData
+from cosmop_console.report.truth import Counts, wilson
 
 #: Stages that only hold others.
 _CONTAINERS = {"collect"}
@@ -25,14 +26,40 @@ def numbers(data: ReportData) -> dict[str, Any]:
         "funnel": funnel(data),
         "dataset": {"version": data.dataset.version, "splits": data.dataset.splits, "left_out": data.dataset.left_out} if data.dataset else None,
         "gan": _gan(data),
-        "classifiers": {
-            kind: _classifier(view.card.metrics.get("test", {}))
-            | {"model": f"{view.card.name}/{view.card.version}", "confusion": view.card.confusion.get("test")}
-            for kind, view in data.classifiers.items()
-        },
-        "synthetic": {"total": data.synthetic.total, "positive": data.synthetic.positive, "model": data.synthetic.model} if data.synthetic else None,
+        "classifiers": {kind: _classifier(view) for kind, view in data.classifiers.items()},
+        "synthetic": _synthetic(data),
         "truth": _truth(data),
+        "human_filter": _human_filter(data),
+        "copies": [{"kept": g.kept, "count": g.count, "copies": [{"image": c.image, "distance": c.distance} for c in g.copies]} for g in data.copies],
+        "experiment": experiment.numbers(data.experiment) if data.experiment else None,
+        "not_run": not_run(data),
+        "paper": paper.FIGURES,
     }
+
+
+def not_run(data: ReportData) -> dict[str, dict[str, str]]:
+    """What a reader would look for and this run has not: in words, and the command that makes it."""
+    missing: dict[str, dict[str, str]] = {}
+    dataset = f"{data.dataset.collection}/{data.dataset.version}" if data.dataset else ""
+    again = f"cosmop report {data.run.id}"
+    if not dataset:
+        missing["dataset"] = {"what": "No dataset version was frozen.", "command": f"cosmop freeze {data.collection.name}"}
+    if data.gan is None:
+        missing["gan"] = {"what": "No generator was trained.", "command": f"cosmop train gan {dataset or '<collection>/<version>'}"}
+    if not data.classifiers:
+        missing["classifiers"] = {"what": "No classifier was trained.", "command": f"cosmop train classifier {dataset or '<collection>/<version>'}"}
+    if data.synthetic is None:
+        missing["synthetic"] = {
+            "what": "No synthetic images were classified: gan.synthetic of the collection is 0, or a step before failed.",
+            "command": f"cosmop run {data.collection.name}",
+        }
+    if data.experiment is None:
+        gan = data.gan.run if data.gan else f"{data.run.id}-gan"
+        missing["experiment"] = {
+            "what": "The experiment was not run.",
+            "command": f"cosmop experiment augmentation {dataset or '<collection>/<version>'} --gan {gan} && {again}",
+        }
+    return missing
 
 
 def seconds(run: runs_pb2.Run) -> dict[str, float]:
@@ -87,8 +114,50 @@ def _gan(data: ReportData) -> dict[str, Any] | None:
     return {"run": data.gan.run, "snapshots": snapshots, "best": data.gan.best, "images": data.gan.images, "ended_because": data.gan.ended_because}
 
 
-def _classifier(metrics: dict[str, Value]) -> dict[str, Any]:
-    return {name: value(metrics.get(name)) for name in ("precision", "recall", "accuracy", "f1", "auroc")}
+def _classifier(view: ClassifierView) -> dict[str, Any]:
+    metrics = view.card.metrics.get("test", {})
+    measured = {name: value(metrics.get(name)) for name in ("precision", "recall", "accuracy", "f1", "auroc", "average_precision")}
+    return measured | {
+        "model": f"{view.card.name}/{view.card.version}",
+        "confusion": view.card.confusion.get("test"),
+        "threshold": view.card.threshold,
+        "threshold_rule": view.card.threshold_rule,
+        "evaluation": _evaluation(view),
+    }
+
+
+def _evaluation(view: ClassifierView) -> dict[str, Any] | None:
+    """What stands behind the measures on the test split; see ``cosmop_common.model_evaluation``."""
+    if view.evaluation is None or "test" not in view.evaluation.splits:
+        return None
+    return view.evaluation.splits["test"].model_dump(mode="json", exclude={"metrics", "confusion"}) | {"groups_parted": view.evaluation.groups_parted}
+
+
+def _synthetic(data: ReportData) -> dict[str, Any] | None:
+    found = data.synthetic
+    if found is None:
+        return None
+    return {"total": found.total, "positive": found.positive, "model": found.model, "share": value(wilson(found.positive, found.total))}
+
+
+def _human_filter(data: ReportData) -> dict[str, Any] | None:
+    found = data.screening
+    if found is None:
+        return None
+    details = found.card.details if found.card else {}
+    return {
+        "model": found.model,
+        "network": found.card.network if found.card else None,
+        "threshold": found.threshold,
+        "threshold_rule": found.card.threshold_rule if found.card else "",
+        "miss_rate": details.get("miss_rate"),
+        "miss_rate_bound": details.get("miss_rate_bound"),
+        "band": details.get("band"),
+        "people": found.people,
+        "none": found.none,
+        "uncertain": found.uncertain,
+        "metrics": {where: {name: value(v) for name, v in measures.items()} for where, measures in (found.card.metrics if found.card else {}).items()},
+    }
 
 
 def _truth(data: ReportData) -> dict[str, Any] | None:
@@ -99,7 +168,7 @@ def _truth(data: ReportData) -> dict[str, Any] | None:
     if "screen" in told:
         told["screen"] |= {
             "seen_in_fitting": data.truth.screen_seen,
-            "model": f"{data.truth.detector.name}/{data.truth.detector.version}" if data.truth.detector else None,
+            "model": data.screening.model if data.screening else None,
         }
     return told
 

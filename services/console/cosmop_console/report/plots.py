@@ -1,8 +1,9 @@
-"""The plots of a report, as SVG text that stands in the page itself."""
+"""The plots of a report, as SVG text that stands in the page itself and takes the page's colours, dark or light."""
 
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import matplotlib as mpl
@@ -12,12 +13,17 @@ import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-#: Ink, one accent, one warning: the colours of the page, legible in print and to the colour-blind (Okabe and Ito, 2008).
-INK, ACCENT, WARN, FAINT = "#1f2933", "#0072b2", "#d55e00", "#9aa5b1"
+Interval = tuple[float, float]
+
+#: Ink, two accents, a third, one faint: distinct in print and to the colour-blind (Okabe and Ito, 2008).
+INK, ACCENT, WARN, THIRD, FAINT = "#1f2933", "#0072b2", "#d55e00", "#009e73", "#9aa5b1"
+COLOURS = (ACCENT, WARN, THIRD)
+#: What stands for each in the page's style sheet, so that plots follow it into the dark.
+_NAMES = {INK: "var(--ink)", ACCENT: "var(--accent)", WARN: "var(--warn)", THIRD: "var(--third)", FAINT: "var(--faint)"}
 
 _STYLE: Any = {
-    "font.family": "sans-serif", "font.size": 9, "axes.edgecolor": FAINT, "axes.labelcolor": INK, "xtick.color": INK, "ytick.color": INK,
-    "axes.spines.top": False, "axes.spines.right": False, "svg.fonttype": "none", "figure.constrained_layout.use": True,
+    "font.family": "sans-serif", "font.size": 9, "axes.edgecolor": FAINT, "axes.labelcolor": INK, "xtick.color": INK, "ytick.color": INK, "text.color": INK,
+    "axes.spines.top": False, "axes.spines.right": False, "svg.fonttype": "none", "figure.constrained_layout.use": True, "legend.frameon": False,
 }  # fmt: skip
 
 
@@ -25,7 +31,10 @@ def _svg(figure: Figure) -> str:
     sink = io.StringIO()
     figure.savefig(sink, format="svg", transparent=True)
     plt.close(figure)
-    return sink.getvalue()[sink.getvalue().index("<svg") :]
+    text = sink.getvalue()[sink.getvalue().index("<svg") :]
+    for colour, name in _NAMES.items():
+        text = text.replace(colour, name)
+    return text.replace("<svg ", '<svg role="img" ', 1)
 
 
 def _axes(width: float, height: float) -> tuple[Figure, Axes]:
@@ -33,7 +42,7 @@ def _axes(width: float, height: float) -> tuple[Figure, Axes]:
     return figure, axes
 
 
-def curve(kimg: list[float], values: list[float], intervals: list[tuple[float, float] | None], *, metric: str, best: float | None) -> str:
+def curve(kimg: list[float], values: list[float], intervals: list[Interval | None], *, metric: str, best: float | None) -> str:
     """The measure over kimg, with intervals where they are known; the best snapshot marked."""
     with mpl.rc_context(_STYLE):
         figure, axes = _axes(5.6, 2.6)
@@ -59,7 +68,105 @@ def histogram(probabilities: list[float], threshold: float) -> str:
             if left + 0.025 < threshold:
                 bar.set_facecolor(FAINT)
         axes.axvline(threshold, color=WARN, linewidth=1.2)
-        axes.annotate("threshold", (threshold, max(counts)), textcoords="offset points", xytext=(4, -2), color=WARN, fontsize=8)
+        right = threshold < 0.75  # noqa: PLR2004 - or the word would leave the plot
+        axes.annotate(
+            "threshold", (threshold, max(counts)), textcoords="offset points", xytext=(4 if right else -4, -2), color=WARN, fontsize=8,
+            ha="left" if right else "right",
+        )  # fmt: skip
+        axes.set_xlim(0, 1)
         axes.set_xlabel("calibrated probability of the positive class")
-        axes.set_ylabel("images")
+        axes.set_ylabel("synthetic images")
+        return _svg(figure)
+
+
+def measures(ours: Mapping[str, Mapping[str, tuple[float, Interval | None]]], paper: Mapping[str, Mapping[str, float]], names: Sequence[str]) -> str:
+    """Each classifier's measures with their intervals, and the paper's as open marks: its Figure 6.
+
+    Args:
+        ours: by classifier, then by measure: value and interval.
+        paper: likewise, values alone.
+        names: measures, in order.
+    """
+    with mpl.rc_context(_STYLE):
+        figure, axes = _axes(5.6, 2.5)
+        width = 0.8 / max(1, len(ours))
+        for place, (classifier, values) in enumerate(ours.items()):
+            colour = COLOURS[place % len(COLOURS)]
+            for at, name in enumerate(names):
+                x = at + (place - (len(ours) - 1) / 2) * width
+                if name in values:
+                    value, interval = values[name]
+                    axes.bar(x, value, width * 0.9, color=colour, alpha=0.85, label=classifier if at == 0 else None)
+                    if interval:
+                        axes.plot([x, x], list(interval), color=INK, linewidth=1)
+                if name in paper.get(classifier, {}):
+                    axes.plot(x, paper[classifier][name], marker="D", markersize=6, markerfacecolor="none", markeredgecolor=INK, linestyle="none")
+        axes.plot([], [], marker="D", markersize=6, markerfacecolor="none", markeredgecolor=INK, linestyle="none", label="the paper, on its own data")
+        axes.set_xticks(range(len(names)), names)
+        axes.set_ylim(0, 1.02)
+        figure.legend(loc="outside upper center", ncols=4, fontsize=8)
+        return _svg(figure)
+
+
+def precision_recall(curves: Mapping[str, Sequence[tuple[float, float]]], at: Mapping[str, tuple[float, float]], base: float) -> str:
+    """Precision over recall of each classifier on the test split.
+
+    Args:
+        curves: (recall, precision) points by classifier.
+        at: the point of the threshold in use.
+        base: the share of positives: what guessing reaches.
+    """
+    with mpl.rc_context(_STYLE):
+        figure, axes = _axes(3.7, 3.0)
+        for place, (name, points) in enumerate(curves.items()):
+            colour = COLOURS[place % len(COLOURS)]
+            axes.step([r for r, _ in points], [p for _, p in points], where="post", color=colour, linewidth=1.4, label=name)
+            if name in at:
+                axes.plot(*at[name], marker="o", markersize=6, color=colour, linestyle="none")
+        axes.axhline(base, color=FAINT, linewidth=1, linestyle=":")
+        axes.annotate("guessing", (0, base), textcoords="offset points", xytext=(2, 3), fontsize=8, color=FAINT)
+        axes.set(xlim=(0, 1.02), ylim=(0, 1.02), xlabel="recall", ylabel="precision")
+        axes.legend(fontsize=8, loc="lower left")
+        return _svg(figure)
+
+
+def reliability(bins: Sequence[tuple[float, float, Interval | None, int]]) -> str:
+    """The share of positives over the probability that was said; on the diagonal, probabilities mean what they say.
+
+    Args:
+        bins: mean probability, share of positives, its interval, images.
+    """
+    with mpl.rc_context(_STYLE):
+        figure, axes = _axes(3.4, 3.0)
+        axes.plot([0, 1], [0, 1], color=FAINT, linewidth=1, linestyle=":")
+        most = max((n for *_, n in bins), default=1)
+        for said, seen, interval, n in bins:
+            if interval:
+                axes.plot([said, said], list(interval), color=ACCENT, linewidth=1, alpha=0.6)
+            axes.plot(said, seen, marker="o", markersize=3 + 6 * (n / most) ** 0.5, color=ACCENT, linestyle="none")
+        axes.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.03), xlabel="probability that was said", ylabel="share that was positive")
+        return _svg(figure)
+
+
+def differences(rows: Mapping[str, Sequence[tuple[str, float, Interval | None]]], *, measure: str) -> str:
+    """What each condition changes against real images alone, one panel for each classifier.
+
+    Args:
+        rows: by classifier: condition in words, difference, interval.
+    """
+    with mpl.rc_context(_STYLE):
+        figure, panels = plt.subplots(1, len(rows), figsize=(3.7 * len(rows) + 1.4, 2.5), sharey=True, squeeze=False)
+        for axes, (classifier, points) in zip(panels[0], rows.items(), strict=True):
+            axes.axvline(0, color=FAINT, linewidth=1)
+            for place, (_, value, interval) in enumerate(points):
+                certain = interval is not None and (interval[0] > 0 or interval[1] < 0)
+                colour = (THIRD if value > 0 else WARN) if certain else ACCENT
+                if interval:
+                    axes.plot(list(interval), [place, place], color=colour, linewidth=1.6)
+                axes.plot(value, place, marker="o", markersize=5, color=colour)
+            axes.set_yticks(range(len(points)), [title for title, *_ in points])
+            axes.set_title(classifier, fontsize=9, loc="left")
+            axes.margins(y=0.12)
+        panels[0][0].invert_yaxis()
+        figure.supxlabel(f"{measure}, minus that of real images alone", fontsize=9, color=INK)
         return _svg(figure)

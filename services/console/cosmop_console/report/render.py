@@ -1,73 +1,54 @@
-"""The report as one HTML file: no script, no network, prints on A4."""
+"""The report as one HTML file: no script, no network, prints on A4, follows the reader's light or dark."""
 
 from __future__ import annotations
 
-import base64
-import io
 from typing import Any
 
-import jinja2
-from cosmop_common.errors import CosmopError
-from cosmop_common.images import decode_rgb
-from PIL import Image
-
-from cosmop_console.report import plots
+from cosmop_console.report import experiment, paper, plots
 from cosmop_console.report.gather import ReportData
+from cosmop_console.report.pages import environment, words
 
-_THUMBNAIL = 150
 _TITLES = {
     "fit": "fit the human filter", "scrape": "scrape", "dedup": "deduplicate", "screen": "screen for people", "label": "import labels",
     "freeze": "freeze the dataset", "gan": "train the generator", "fid": "evaluate snapshots", "binary": "train binary classifier",
     "one-class": "train one-class classifiers", "synthetic": "make synthetic images",
-    "judge": "classify synthetic images", "report": "report", "collect": "collect",
+    "judge": "classify synthetic images", "experiment": "ask the paper's question", "report": "report", "collect": "collect",
 }  # fmt: skip
+_CLASSIFIERS = {"binary": "binary", "one_class": "one-class", "one_class_paper": "one-class, the paper's"}
+_MEASURES = ("precision", "recall", "accuracy", "f1", "auroc")
 
 
-def render(data: ReportData, values: dict[str, Any]) -> str:
-    """The page."""
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("cosmop_console.report", "templates"),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
+def render(data: ReportData, values: dict[str, Any], tables: dict[str, str]) -> str:
+    """The page.
+
+    Args:
+        data: pictures and records.
+        values: the numbers, as in ``report.json``.
+        tables: CSV by name, offered for download in the page itself.
+    """
+    made = environment()
+    made.filters |= {"title_of": lambda name: _TITLES.get(name, name)}
+    return made.get_template("report.html.j2").render(
+        data=data,
+        values=values,
+        tables=tables,
+        kinds=_CLASSIFIERS,
+        table_1_notes=paper.TABLE_1_NOTES,
+        funnel_rows=_funnel_rows(values["funnel"]),
+        plots=_plots(data, values),
+        experiment=experiment.view(data.experiment) if data.experiment else None,
     )
-    environment.filters |= {"number": number, "interval": interval, "picture": picture, "png": png, "title_of": lambda name: _TITLES.get(name, name)}
-    return environment.get_template("report.html.j2").render(
-        data=data, values=values, funnel_rows=_funnel_rows(values["funnel"]), curve=_curve(values["gan"]), histogram=_histogram(data)
-    )
 
 
-def number(value: float | None, digits: int = 3) -> str:
-    """A measured number, or a dash where there is none."""
-    return "–" if value is None else f"{value:.{digits}f}"  # noqa: RUF001 - a dash in print
-
-
-def interval(pair: list[float] | None, digits: int = 3) -> str:
-    """``[low, high]``, or nothing."""
-    return f"[{pair[0]:.{digits}f}, {pair[1]:.{digits}f}]" if pair else ""
-
-
-def picture(data: bytes) -> str:
-    """A small copy of an image as a data URI; empty where it cannot be shown."""
-    try:
-        image = decode_rgb(data, at_least=_THUMBNAIL)
-    except CosmopError:
-        return ""
-    image.thumbnail((_THUMBNAIL, _THUMBNAIL))
-    sink = io.BytesIO()
-    image.save(sink, "JPEG", quality=80)
-    return f"data:image/jpeg;base64,{base64.b64encode(sink.getvalue()).decode()}"
-
-
-def png(data: bytes, *, enlarge: int = 1) -> str:
-    """A PNG as a data URI, small pixels made larger without blur."""
-    if enlarge > 1:
-        image = Image.open(io.BytesIO(data), formats=["PNG"])
-        sink = io.BytesIO()
-        image.resize((image.width * enlarge, image.height * enlarge), Image.Resampling.NEAREST).save(sink, "PNG")
-        data = sink.getvalue()
-    return f"data:image/png;base64,{base64.b64encode(data).decode()}"
+def _plots(data: ReportData, values: dict[str, Any]) -> dict[str, str]:
+    """SVG by name; empty where there is nothing to draw."""
+    return {
+        "curve": _curve(values["gan"]),
+        "histogram": _histogram(data),
+        "measures": _measures(values["classifiers"], values["paper"]["performance"]),
+        "precision_recall": _precision_recall(values["classifiers"]),
+        "reliability": _reliability(values["classifiers"]),
+    }
 
 
 def _funnel_rows(funnel: dict[str, Any]) -> list[dict[str, Any]]:
@@ -77,7 +58,7 @@ def _funnel_rows(funnel: dict[str, Any]) -> list[dict[str, Any]]:
     rows = [
         ("downloads completed", funnel["scraped"], ""),
         ("readable images", funnel["scraped"] - rejected, _parts(funnel["rejected"])),
-        ("unique", funnel["unique"], _parts({k.replace("_", " "): n for k, n in funnel["duplicates"].items()}) if duplicates else ""),
+        ("unique", funnel["unique"], _parts(funnel["duplicates"]) if duplicates else ""),
         ("with people", funnel["people"], f"no people {funnel['none']}"),
         ("labelled", sum(funnel["labelled"].values()), _parts(funnel["labelled"], lost=False)),
     ]
@@ -85,7 +66,7 @@ def _funnel_rows(funnel: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _parts(counts: dict[str, int], *, lost: bool = True) -> str:
-    return ", ".join(f"{name.replace('_', ' ')} {chr(0x2212) if lost else ''}{n}" for name, n in sorted(counts.items(), key=lambda kv: -kv[1]) if n)
+    return ", ".join(f"{words(name)} {chr(0x2212) if lost else ''}{n}" for name, n in sorted(counts.items(), key=lambda kv: -kv[1]) if n)
 
 
 def _curve(gan: dict[str, Any] | None) -> str:
@@ -100,3 +81,36 @@ def _histogram(data: ReportData) -> str:
     if data.synthetic is None or "binary" not in data.classifiers:
         return ""
     return plots.histogram(list(data.synthetic.probabilities.values()), data.classifiers["binary"].card.threshold)
+
+
+def _measures(classifiers: dict[str, Any], theirs: dict[str, Any]) -> str:
+    ours = {
+        _CLASSIFIERS[kind]: {m: (c[m]["value"], tuple(c[m]["interval"]) if c[m]["interval"] else None) for m in _MEASURES if c[m]["value"] is not None}
+        for kind, c in classifiers.items()
+    }
+    # The paper's one-class figures belong beside the classifier that is made as it says, where that was trained.
+    like_theirs = "one_class_paper" if "one_class_paper" in classifiers else "one_class"
+    beside = {_CLASSIFIERS["binary"]: theirs["binary"], _CLASSIFIERS[like_theirs]: theirs["one_class"]}
+    return plots.measures(ours, beside, _MEASURES) if ours else ""
+
+
+def _precision_recall(classifiers: dict[str, Any]) -> str:
+    told = {kind: c for kind, c in classifiers.items() if (c["evaluation"] or {}).get("pr_curve")}
+    if not told:
+        return ""
+    curves = {_CLASSIFIERS[kind]: [(p["recall"], p["precision"]) for p in c["evaluation"]["pr_curve"]] for kind, c in told.items()}
+    at = {
+        _CLASSIFIERS[kind]: (c["recall"]["value"], c["precision"]["value"])
+        for kind, c in told.items()
+        if c["recall"]["value"] is not None and c["precision"]["value"] is not None
+    }
+    first = next(iter(told.values()))["evaluation"]
+    return plots.precision_recall(curves, at, first["positives"] / max(1, first["images"]))
+
+
+def _reliability(classifiers: dict[str, Any]) -> str:
+    found = (classifiers.get("binary", {}).get("evaluation") or {}).get("reliability")
+    if not found:
+        return ""
+    bins = ((b["probability"], b["positive"], b["images"]) for b in found["bins"])
+    return plots.reliability([(said, seen["value"], tuple(seen["interval"]) if seen["interval"] else None, n) for said, seen, n in bins])

@@ -12,12 +12,12 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from cosmop_common.collection import Collection
-from cosmop_common.errors import NotFoundError
 from cosmop_common.facts import Facts
-from cosmop_common.names import model_key
 from cosmop_common.pb.cosmop.v1 import facts_pb2
-from cosmop_common.records import ModelCard, Value
+from cosmop_common.records import Value
 from cosmop_common.store import Store
+
+from cosmop_console.report.curation import find_card
 
 _Z = 1.959964
 _COPIES = {"exact_copy", "near_copy"}
@@ -59,7 +59,6 @@ class Truth:
     screen: Counts | None = None
     #: Images whose truth is known and that the filter's head was fitted on: not counted in ``screen``.
     screen_seen: int = 0
-    detector: ModelCard | None = None
 
 
 @dataclass
@@ -176,8 +175,7 @@ async def _people(truth: Truth, rows: list[dict[str, str]], said: _Facts, store:
         if image not in labels or fact.HasField("refusal") or said.kept.get(image, image) != image:
             continue
         if fact.model not in cards:
-            card = await _card(store, fact.model)
-            truth.detector = card or truth.detector
+            card = await find_card(store, fact.model)
             cards[fact.model] = set(card.details.get("fitted_on", [])) if card else set()
         if image[:_FITTED_DIGITS] in cards[fact.model]:
             truth.screen_seen += 1
@@ -188,11 +186,3 @@ async def _people(truth: Truth, rows: list[dict[str, str]], said: _Facts, store:
         fn += human and not fact.people
         tn += not human and not fact.people
     truth.screen = Counts(tp, fp, fn, tn)
-
-
-async def _card(store: Store, model: str) -> ModelCard | None:
-    name, _, version = model.partition("/")
-    try:
-        return await ModelCard.load(store, model_key(name, version, "card.json"))
-    except NotFoundError:
-        return None
