@@ -70,16 +70,17 @@ class Connections:
                 finally:
                     await response.aclose()
             finally:
-                origin.users -= 1
-                origin.last_used = time.monotonic()
-                self._origins.move_to_end(key)
-                if connection is not None:
-                    await self._give_back(origin, connection)
+                try:
+                    if connection is not None:
+                        await self._give_back(origin, connection)
+                finally:
+                    origin.users -= 1
+                    origin.last_used = time.monotonic()
+                    self._origins.move_to_end(key)
                 await self._sweep()
 
     async def close(self) -> None:
         """Closes all connections."""
-        self._origins.clear()
         for connection in list(self._open):
             await self._close(connection)
 
@@ -130,22 +131,24 @@ class Connections:
             await self._close(connection)
         elif connection.is_idle() and connection is not origin.shared and connection not in origin.idle:
             origin.idle.append(connection)
+            # One that had failed to connect, and did for another request that waited for it, was counted as closed.
+            self._open.add(connection)
 
     async def _sweep(self) -> None:
         """Closes what nobody has used for a while, and the longest unused where too many are open."""
         now = time.monotonic()
-        if now < self._next_sweep and len(self._open) <= self._most:
+        too_many = len(self._open) - self._most
+        if now < self._next_sweep and too_many <= 0:
             return
         self._next_sweep = now + _SWEEP_SECONDS
+        unused: list[httpcore.AsyncHTTPConnection] = []
         for key, origin in list(self._origins.items()):
-            if now - origin.last_used <= self._idle_seconds and len(self._open) <= self._most:
+            if now - origin.last_used <= self._idle_seconds and too_many <= len(unused):
                 break
             if not origin.users:
                 del self._origins[key]
-                await self._close_all(origin)
-
-    async def _close_all(self, origin: _Origin) -> None:
-        for connection in [*origin.idle, *([origin.shared] if origin.shared else [])]:
+                unused += [*origin.idle, *([origin.shared] if origin.shared else [])]
+        for connection in unused:
             await self._close(connection)
 
     async def _close(self, connection: httpcore.AsyncHTTPConnection) -> None:
