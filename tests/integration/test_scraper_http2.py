@@ -137,6 +137,6 @@ async def test_a_body_past_the_cap_is_cut_off_and_the_connection_goes_on(authori
 async def test_a_certificate_that_proves_nothing_is_refused(authority: trustme.CA, wrong: str) -> None:
     issuer, name = (authority, "elsewhere.example") if wrong == "name" else (trustme.CA(), "localhost")
     async with tls_server(issuer, "h2", name=name) as server, fetcher() as fetch:
-        with pytest.raises(FetchError, match="(?i)certificate"):
+        with pytest.raises(FetchError, match=r"(?i)certificate"):
             await fetch.get(f"{server.origin}/1.jpg", max_bytes=100_000)
     assert server.asked == []

@@ -18,12 +18,20 @@ from cosmop_scraper.errors import AddressRefusedError, FetchError
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
-#: Cloud metadata services that live in addresses otherwise private (AWS over IPv6, Alibaba, Oracle).
-_METADATA = {ipaddress.ip_address(a) for a in ("169.254.169.254", "fd00:ec2::254", "100.100.100.200", "192.0.0.192")}
+#: ISATAP (RFC 5214, section 6.1): the lower half of the address is one of these, then an IPv4 address.
+_ISATAP = (0x00005EFE, 0x02005EFE)
+#: Cloud metadata services: AWS and all that follow it, AWS and Google over IPv6, Alibaba, Oracle, Azure's WireServer.
+_METADATA = {
+    ipaddress.ip_address(a)
+    for a in ("169.254.169.254", "fd00:ec2::254", "fd20:ce::254", "100.100.100.200", "192.0.0.192", "168.63.129.16")
+}
+#: Not of the public internet, and not known as such to every Python that we run on: IANA's protocol assignments, 6to4 relays,
+#: site-local addresses, documentation.
+_NOT_PUBLIC = tuple(ipaddress.ip_network(n) for n in ("192.0.0.0/24", "192.88.99.0/24", "fec0::/10", "3fff::/20"))
 
 
 def innermost(address: Address) -> Address:
-    """The IPv4 address that an IPv6 one carries (mapped, 6to4, Teredo, NAT64), or the address itself."""
+    """The IPv4 address that an IPv6 one carries (mapped, 6to4, Teredo, NAT64, ISATAP), or the address itself."""
     if isinstance(address, ipaddress.IPv6Address):
         if address.ipv4_mapped:
             return address.ipv4_mapped
@@ -31,7 +39,7 @@ def innermost(address: Address) -> Address:
             return address.sixtofour
         if address.teredo:
             return address.teredo[1]
-        if address in _NAT64:
+        if address in _NAT64 or int(address) >> 32 & 0xFFFFFFFF in _ISATAP:
             return ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
         if int(address) >> 32 == 0 and int(address) > 1:  # "IPv4-compatible", long deprecated
             return ipaddress.IPv4Address(int(address))
@@ -55,7 +63,7 @@ def refusal(text: str, *, allow_private: bool) -> str | None:
     for reason, holds in never.items():
         if holds:
             return reason
-    if allow_private or address.is_global:
+    if allow_private or (address.is_global and not any(address in network for network in _NOT_PUBLIC)):
         return None
     return "loopback" if address.is_loopback else "private"
 
