@@ -149,6 +149,29 @@ async def test_another_threshold_decides_from_the_stored_score(bus: Bus, store: 
     assert after.people != before.people
 
 
+async def test_the_grey_band_goes_to_people_where_the_collection_says_so(bus: Bus, store: Store, models: Models, screener: Screener) -> None:
+    image = await put_unique(bus, store, drawing(1, figure=True))
+    await screener.screen("c", image, 1)
+    before = await screened(bus, image)
+    assert before is not None
+    card, files = shipped()
+    # Just below the threshold, and in the band.
+    band = card.details | {"band": [before.score - 0.001, 1.0]}
+    await register(store, card.model_copy(update={"name": "human-c", "version": "grey", "threshold": before.score + 0.001, "details": band}), files)
+    await models.activate("human-c", "grey")
+    await store.delete(f"images/{image[:2]}/{image}")
+    verdicts = []
+    for choice in ("decide", "ask", "ask", "decide"):
+        settings = COLLECTION.human_detector.model_copy(update={"grey_band": choice})
+        await screener._collections.put(COLLECTION.model_copy(update={"human_detector": settings}))
+        changed = await rescreen_collection(Facts(bus), screener, "c", concurrency=4)
+        fact = await screened(bus, image)
+        assert fact is not None
+        assert fact.uncertain
+        verdicts.append((fact.people, changed))
+    assert verdicts == [(False, 1), (True, 1), (True, 0), (False, 1)]
+
+
 async def test_an_erased_image_is_left_alone(bus: Bus, store: Store, screener: Screener) -> None:
     image = await put_unique(bus, store, drawing(1, figure=True))
     await Facts(bus).put(facts_pb2.Erased(collection="c", image=image))
@@ -182,7 +205,7 @@ async def test_a_job_trains_a_head_once_and_activates_it(
 
     again = await run("train-2")
     assert again.result["model"] == first.result["model"]
-    assert [stage.name for stage in again.stages] == []
+    assert [stage.name for stage in again.stages] == ["index"]
     assert len([c for c in await list_cards(store) if c.name == "human-c"]) == 1
 
     await models.activate(name, version)

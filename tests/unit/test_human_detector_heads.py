@@ -17,7 +17,7 @@ from cosmop_human_detector.measures import auroc, measure, wilson
 from cosmop_human_detector.ordered import in_order
 from cosmop_human_detector.photos import read_folder
 from cosmop_human_detector.thresholds import choose_threshold, upper_bound
-from cosmop_human_detector.training import folds, score, train, version_of
+from cosmop_human_detector.training import folds, score, train
 
 SHAPE = HeadShape(window=2, tau=0.5)
 
@@ -93,15 +93,6 @@ def test_too_few_images_are_refused() -> None:
         folds(examples(12))
 
 
-def test_the_version_names_images_labels_and_settings_whatever_their_order() -> None:
-    ids, people = ("a", "b"), np.array([True, False])
-    version = version_of(ids, people, SHAPE, 0.05)
-    assert version == version_of(ids[::-1], people[::-1], SHAPE, 0.05)
-    assert version != version_of(ids, ~people, SHAPE, 0.05)
-    assert version != version_of(ids, people, SHAPE, 0.1)
-    assert version != version_of(ids, people, HeadShape(), 0.05)
-
-
 def test_balance_gives_each_class_half_and_large_sources_less_than_their_share() -> None:
     people = np.array([True] * 10 + [False] * 30)
     sources = np.array(["a"] * 9 + ["b"] + ["c"] * 30)
@@ -128,6 +119,33 @@ def test_the_miss_rate_is_a_ceiling(rate: float) -> None:
     assert threshold.miss_rate == pytest.approx((scores[people] < threshold.value).mean())
     assert threshold.miss_rate_bound > threshold.miss_rate
     assert threshold.band[0] <= threshold.value <= threshold.band[1]
+
+
+def test_a_promise_keeps_the_bound_and_says_when_there_are_too_few_for_one() -> None:
+    random = np.random.default_rng(4)
+    people = np.arange(600) < 300
+    scores = np.clip(random.normal(np.where(people, 0.6, 0.4), 0.15), 0, 1)
+    seen, promised = choose_threshold(scores, people, 0.05), choose_threshold(scores, people, 0.05, promise=True)
+    assert promised.promised
+    assert not seen.promised
+    assert promised.miss_rate_bound <= 0.05 < seen.miss_rate_bound
+    assert promised.value < seen.value
+    few = np.concatenate([np.flatnonzero(people)[:58], np.flatnonzero(~people)])
+    assert not choose_threshold(scores[few], people[few], 0.05, promise=True).promised
+    enough = np.concatenate([np.flatnonzero(people)[:59], np.flatnonzero(~people)])
+    assert choose_threshold(scores[enough], people[enough], 0.05, promise=True).promised
+
+
+def test_a_promise_is_kept_nineteen_times_of_twenty() -> None:
+    """The bound is of the true miss rate, though the threshold was chosen on the same scores."""
+    random = np.random.default_rng(5)
+    people = np.arange(300) < 200
+    kept = []
+    for _ in range(300):
+        # Uniform scores of people: the true miss rate of a threshold is the threshold.
+        scores = np.where(people, random.random(300), 0.2 * random.random(300))
+        kept.append(choose_threshold(scores, people, 0.1, promise=True).value <= 0.1)
+    assert np.mean(kept) >= 0.92
 
 
 def test_the_upper_bound_is_clopper_and_pearsons() -> None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from cosmop_common.errors import RefusedImageError
 
 from cosmop_human_detector.data_crowdhuman import CrowdHumanSource
 from cosmop_human_detector.data_folder import FolderSource
@@ -35,6 +37,18 @@ class Corpus:
         data = self._source_of[sample.identity].read(sample)
         self.digests[sample.identity] = hashlib.sha256(data).hexdigest()
         return data
+
+    def sha256s(self, samples: Iterable[Sample]) -> list[str]:
+        """The sha256 of each sample that can be read, in order."""
+        found = []
+        for sample in samples:
+            if sample.identity not in self.digests:
+                try:
+                    self.read(sample)
+                except RefusedImageError:
+                    continue
+            found.append(self.digests[sample.identity])
+        return sorted(found)
 
     def part(self, name: str) -> list[Sample]:
         """The samples of "train", "val" or "held_out"."""

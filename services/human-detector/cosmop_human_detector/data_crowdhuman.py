@@ -59,7 +59,7 @@ class CrowdHumanSource:
         members = self._members()
         for table in self.annotations:
             for number, line in enumerate(_lines(table), 1):
-                identity, boxes = parse_line(line, f"{table}:{number}")
+                identity, boxes, ignored = parse_line(line, f"{table}:{number}")
                 if not boxes:
                     self.left_out["only_ignored"] += 1
                 elif identity not in members:
@@ -75,6 +75,7 @@ class CrowdHumanSource:
                         group=f"crowdhuman:{identity}",
                         place=(archive, 0, info.file_size),
                         boxes=boxes,
+                        ignored=ignored,
                     )
         if self.left_out["missing"]:
             log.warning("%s: %d annotated images are in none of the zips there", self.folder, self.left_out["missing"])
@@ -106,8 +107,8 @@ class CrowdHumanSource:
         return self._zips[path]
 
 
-def parse_line(line: str, where: str) -> tuple[str, tuple[Box, ...]]:
-    """The ID of an annotated image, and the visible boxes of the people who count.
+def parse_line(line: str, where: str) -> tuple[str, tuple[Box, ...], tuple[Box, ...]]:
+    """The ID of an annotated image, the visible boxes of the people who count, and the boxes to be ignored.
 
     Args:
         where: names the line in errors.
@@ -117,8 +118,9 @@ def parse_line(line: str, where: str) -> tuple[str, tuple[Box, ...]]:
     """
     try:
         told: dict[str, Any] = json.loads(line)
-        boxes = tuple(_box(person) for person in told.get("gtboxes", ()) if _counts(person))
-        return str(told["ID"]), boxes
+        people = told.get("gtboxes", ())
+        boxes = tuple(_box(person) for person in people if _counts(person))
+        return str(told["ID"]), boxes, tuple(_box(person) for person in people if not _counts(person))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise TrainingDataError(f"{where} is no annotation of CrowdHuman ({error!r}): download the .odgt file again") from error
 

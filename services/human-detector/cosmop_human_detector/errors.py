@@ -15,3 +15,7 @@ class SmokeTestError(NotReadyError):
 
 class TrainingDataError(InvalidInputError):
     """The data cannot be trained on; the message names what is missing and the cure."""
+
+
+class CheckpointError(ChecksumError):
+    """A checkpoint is damaged, or of another training."""

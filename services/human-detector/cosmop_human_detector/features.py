@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -41,8 +42,8 @@ class Examples:
         return Examples(self.windows[chosen], self.people[chosen], self.sources[chosen], ids)
 
 
-def extract(photos: Sequence[Photo], extractor: Extractor, shape: HeadShape, on_progress: Callable[[int], None] = lambda _done: None) -> Examples:
-    """Features of images; those that do not decode are left out.
+def extract(photos: Iterable[Photo], extractor: Extractor, shape: HeadShape, on_progress: Callable[[int], None] = lambda _done: None) -> Examples:
+    """Features of images; those that do not decode are left out. No more images are held at a time than a batch.
 
     Args:
         on_progress: is told after each batch how many images it had; may raise to stop.
@@ -58,22 +59,27 @@ def extract(photos: Sequence[Photo], extractor: Extractor, shape: HeadShape, on_
         except RefusedImageError:
             return None
 
-    kept: list[Photo] = []
+    people: list[bool] = []
+    sources: list[str] = []
+    ids: list[str] = []
     found: list[NDArray[np.float32]] = []
     with ThreadPoolExecutor(len(os.sched_getaffinity(0)), thread_name_prefix="decode") as pool:
         for batch in _batches(photos):
             arrays = list(pool.map(prepare, batch))
             whole = [(photo, array) for photo, array in zip(batch, arrays, strict=True) if array is not None]
             if whole:
-                kept.extend(photo for photo, _ in whole)
+                people += [photo.people for photo, _ in whole]
+                sources += [photo.source for photo, _ in whole]
+                ids += [photo.sha256 for photo, _ in whole]
                 found.append(windows(extractor.features(np.stack([array for _, array in whole])), shape))
             on_progress(len(batch))
-    people = np.array([photo.people for photo in kept], bool)
-    if not (people.any() and (~people).any()):
-        raise TrainingDataError("images of only one kind decode: a head is fitted on images with people and images without")
-    return Examples(np.concatenate(found), people, np.array([photo.source for photo in kept]), tuple(photo.sha256 for photo in kept))
+    truth = np.array(people, bool)
+    if not (truth.any() and (~truth).any()):
+        raise TrainingDataError("images of only one kind decode: a head is fitted on images of both kinds")
+    return Examples(np.concatenate(found), truth, np.array(sources), tuple(ids))
 
 
-def _batches(photos: Sequence[Photo]) -> Iterator[Sequence[Photo]]:
-    for start in range(0, len(photos), _BATCH):
-        yield photos[start : start + _BATCH]
+def _batches(photos: Iterable[Photo]) -> Iterator[Sequence[Photo]]:
+    waiting = iter(photos)
+    while batch := list(itertools.islice(waiting, _BATCH)):
+        yield batch

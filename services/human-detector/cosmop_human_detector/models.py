@@ -21,6 +21,7 @@ from cosmop_vision.runtime import Extractor
 from cosmop_vision.settings import VisionSettings
 from numpy.typing import NDArray
 
+from cosmop_human_detector import tuned
 from cosmop_human_detector.batching import Batcher
 from cosmop_human_detector.detectors import Detector, HeadDetector, smoke_test
 from cosmop_human_detector.errors import ModelFileError
@@ -148,6 +149,8 @@ class Models:
         if backend == "head":
             head = Head.from_bytes(await load_file(self._store, card, HEAD_FILE))
             return HeadDetector(head, await self._extractor(head.shape.network))
+        if backend == tuned.BACKEND:
+            return await tuned.load_tuned(self._store, card, self._settings)
         if backend == "nanodet":
             path = self._settings.cache / "models" / f"{card.files[ONNX_FILE]}.onnx"
             data = await load_file(self._store, card, ONNX_FILE)

@@ -58,6 +58,8 @@ class Sample:
     place: tuple[str, int, int] = ("", 0, 0)
     #: Visible parts of the people on it, where they are known, those to be ignored left out.
     boxes: tuple[Box, ...] = ()
+    #: Where there may be people too: what the annotations tell us to ignore.
+    ignored: tuple[Box, ...] = ()
 
     @property
     def order(self) -> bytes:

@@ -1,7 +1,8 @@
 """One unique image in, one ``Screened`` out; nothing is computed twice.
 
 An image that the right model has screened already is left alone. Where the model was replaced by one with the same weights and
-another threshold, the stored score decides anew; only other weights make the image be read again.
+another threshold, or the collection deals otherwise with the grey band, the stored score decides anew; only other weights make the
+image be read again.
 """
 
 from __future__ import annotations
@@ -34,12 +35,13 @@ class Screener:
         settings = await self._collections.get(collection)
         model = await self._models.resolve(collection, settings.human_detector.model)
         before = await self._facts.last(facts_pb2.Screened, collection, image)
-        if before is not None and before.fact.model == model.reference:
+        ask = settings.human_detector.grey_band == "ask"
+        if before is not None and before.fact.model == model.reference and _stands(before.fact, model, ask=ask):
             return False
         fact = facts_pb2.Screened(collection=collection, image=image, threshold=model.card.threshold, model=model.reference, cause=cause)
         try:
             fact.score = await self._score(model, image, before.fact if before else None)
-            fact.people = fact.score >= fact.threshold
+            fact.people = _people(model, fact.score, ask=ask)
             fact.uncertain = model.uncertain(fact.score)
         except RefusedImageError as error:
             fact.refusal.CopyFrom(error.refusal())
@@ -64,8 +66,20 @@ class Screener:
         return await model.score(await self._store.get_image(image))
 
     async def _same_weights(self, reference: str, model: Model) -> bool:
+        if reference == model.reference:
+            return True
         card = await find_card(self._store, reference)
         return card is not None and bool(card.files) and card.files == model.card.files
 
     async def _erased(self, collection: str, image: str) -> bool:
         return await self._facts.last(facts_pb2.Erased, collection, image) is not None
+
+
+def _people(model: Model, score: float, *, ask: bool) -> bool:
+    """Whether an image goes on: where a person is to be asked, also one that the model is unsure of."""
+    return score >= model.card.threshold or (ask and model.uncertain(score))
+
+
+def _stands(fact: facts_pb2.Screened, model: Model, *, ask: bool) -> bool:
+    """Whether the same model would say the same again."""
+    return fact.HasField("refusal") or fact.people == _people(model, fact.score, ask=ask)

@@ -16,7 +16,9 @@ from cosmop_common.store import Store
 
 from cosmop_human_detector.models import Models
 from cosmop_human_detector.ordered import in_order
+from cosmop_human_detector.plan import Plan
 from cosmop_human_detector.registry import GENERAL, list_cards
+from cosmop_human_detector.settings import Settings
 
 Context = grpc.aio.ServicerContext[object, object]
 
@@ -24,11 +26,12 @@ Context = grpc.aio.ServicerContext[object, object]
 class HumanDetectorServicer(human_detector_pb2_grpc.HumanDetectorServicer):
     """``cosmop.v1.HumanDetector``."""
 
-    def __init__(self, bus: Bus, runs: Runs, store: Store, models: Models) -> None:
+    def __init__(self, bus: Bus, runs: Runs, store: Store, models: Models, settings: Settings | None = None) -> None:
         self._bus = bus
         self._runs = runs
         self._store = store
         self._models = models
+        self._settings = settings or Settings()
 
     async def Detect(self, request: pb.DetectRequest, context: Context) -> pb.DetectResponse:  # noqa: N802, ARG002 - gRPC's names
         """Does one image show people? By the general model."""
@@ -49,8 +52,7 @@ class HumanDetectorServicer(human_detector_pb2_grpc.HumanDetectorServicer):
 
     async def Train(self, request: pb.TrainDetectorRequest, context: Context) -> runs_pb2.Run:  # noqa: N802, ARG002
         """Queues a training job; its run's result names the model."""
-        if not request.train.data:
-            raise InvalidInputError("train.data is empty: name at least one folder with labels.csv")
+        Plan.of(request.train, self._settings)
         job = runs_pb2.Job(run=request.run, collection=request.collection, parent=request.parent, train_human_detector=request.train)
         return await submit(self._bus, self._runs, "human-detector", job)
 
@@ -67,4 +69,13 @@ class HumanDetectorServicer(human_detector_pb2_grpc.HumanDetectorServicer):
     def _describe(self, card: ModelCard) -> pb.Detector:
         collection = card.name.removeprefix(GENERAL).removeprefix("-")
         active = self._models.reference(collection) == f"{card.name}/{card.version}"
-        return pb.Detector(name=card.name, version=card.version, active=active, threshold=card.threshold, card=card.model_dump_json())
+        missed, bound = card.details.get("miss_rate"), card.details.get("miss_rate_bound")
+        return pb.Detector(
+            name=card.name,
+            version=card.version,
+            active=active,
+            threshold=card.threshold,
+            card=card.model_dump_json(),
+            miss_rate=missed,
+            miss_rate_bound=bound,
+        )

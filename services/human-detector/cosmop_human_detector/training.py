@@ -8,9 +8,8 @@ low, and the threshold that follows lets everything through (docs/decisions.md).
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import numpy as np
 from cosmop_common.records import Value
@@ -29,8 +28,6 @@ _FOLDS = 5
 #: Cosine of two images' mean features above which they count as near-duplicates.
 _SAME = 0.97
 _MIN_PER_CLASS = 10
-#: Counts changes of the recipe that change its outcome; part of a version's id.
-RECIPE = 1
 
 
 @dataclass(frozen=True)
@@ -43,18 +40,19 @@ class Trained:
     held_out: dict[str, Value]
 
 
-def train(examples: Examples, shape: HeadShape, miss_rate: float, on_fold: Callable[[], None] = lambda: None) -> Trained:
+def train(examples: Examples, shape: HeadShape, miss_rate: float, on_fold: Callable[[], None] = lambda: None, *, promise: bool = False) -> Trained:
     """Fits a head on all examples and chooses its threshold on held-out scores.
 
     Args:
         miss_rate: the largest share of people that the threshold may miss.
         on_fold: is called after each fit (once a fold, and once more); may raise to stop.
+        promise: see ``choose_threshold``.
 
     Raises:
         TrainingDataError: too few images.
     """
     scores = held_out_scores(examples, shape, on_fold)
-    threshold = choose_threshold(scores, examples.people, miss_rate)
+    threshold = choose_threshold(scores, examples.people, miss_rate, promise=promise)
     head = fit(examples, shape)
     on_fold()
     return Trained(head, threshold, measure(scores, examples.people, threshold.value))
@@ -103,9 +101,3 @@ def near_duplicates(examples: Examples) -> NDArray[np.int64]:
     near = means @ means.T > _SAME
     labels: NDArray[np.int64] = connected_components(csr_array(near), directed=False)[1].astype(np.int64)
     return labels
-
-
-def version_of(ids: tuple[str, ...], people: NDArray[np.bool_], shape: HeadShape, miss_rate: float) -> str:
-    """The version of the model that this training makes: the same images, labels and settings name the same version."""
-    told = {"recipe": RECIPE, "shape": asdict(shape), "miss_rate": miss_rate, "images": sorted(f"{i}:{int(p)}" for i, p in zip(ids, people, strict=True))}
-    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:12]
