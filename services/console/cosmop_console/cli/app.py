@@ -8,8 +8,9 @@ from typing import Annotated
 
 import typer
 from cosmop_common.errors import InvalidInputError
+from cosmop_common.pb.cosmop.v1 import runs_pb2
 
-from cosmop_console.cli import calls, embedded, exports, gan, target
+from cosmop_console.cli import calls, embedded, exports, gan, humans, target
 from cosmop_console.cli import scrape as scrapes
 from cosmop_console.cli.experiments import experiment
 from cosmop_console.cli.options import OUT, Dataset, Endpoint, Home
@@ -152,17 +153,30 @@ def train_classifier(
 
 
 @train.command("human-detector")
-def train_human_detector(
-    collection: Annotated[str, typer.Argument(help="Collection that the new head is for.")],
-    data: Annotated[list[str], typer.Argument(help="Folders with labels.csv (columns file, label: human or no_human).")],
+def train_human_detector(  # noqa: PLR0913, PLR0917 - each is an option of the command
+    collection: Annotated[str, typer.Argument(help="Collection that the filter is for; without one, the general filter of all collections.")] = "",
+    data: Annotated[
+        list[str] | None,
+        typer.Option(help="pass:DIR, crowdhuman:DIR, folder:DIR (labels.csv, or human/ and no_human/), dataset:<collection>/<version>; may be repeated."),
+    ] = None,
+    network: Annotated[str, typer.Option(help="efficientnet_lite0, resnet50, resnext101_32x8d (the paper's), ...; empty: the service's setting.")] = "",
+    epochs: Annotated[int, typer.Option(help="Epochs of fine-tuning the whole network; 0 fits the head alone.")] = 0,
     miss_rate: Annotated[float, typer.Option(help="Share of people that the threshold may miss.")] = 0.05,
+    size: Annotated[int, typer.Option(help="Side in pixels at which images are seen; 0: the service's setting.")] = 0,
+    batch: Annotated[int, typer.Option(help="Images in a step, over all processes; 0: 32.")] = 0,
+    max_images: Annotated[int, typer.Option(help="At most so many of each kind; 0: 20,000.")] = 0,
+    precision: Annotated[str, typer.Option(help="fp32 or bf16; empty: bf16 on CUDA.")] = "",
+    seed: Annotated[int, typer.Option()] = 0,
+    from_scratch: Annotated[bool, typer.Option("--from-scratch", help="Begin with random weights instead of published ones.")] = False,
     home: Home = OUT,
     endpoint: Endpoint = "",
 ) -> None:
-    """Fit the human filter's head for one collection."""
-    # A folder of this machine: the service that reads it has another working directory.
-    sources = [str(Path(d).resolve()) if Path(d).exists() else d for d in data]
-    asyncio.run(calls.train_human_detector(target.find(home, endpoint), collection, sources, miss_rate))
+    """Train the human filter: its head, and with --epochs the whole network. The new version screens from then on."""
+    train = runs_pb2.TrainHumanDetectorJob(
+        data=[humans.absolute(spec) for spec in data or ()], network=network, miss_rate=miss_rate, epochs=epochs, size=size, seed=seed,
+        max_images=max_images, batch=batch, precision=precision, from_scratch=from_scratch,
+    )  # fmt: skip
+    asyncio.run(humans.train(target.find(home, endpoint), collection, train))
 
 
 @app.command()

@@ -14,7 +14,6 @@ from cosmop_common.pb.cosmop.v1 import (
     console_pb2,
     fid_evaluator_pb2,
     gan_trainer_pb2,
-    human_detector_pb2,
     runs_pb2,
 )
 from cosmop_common.store import Store
@@ -77,14 +76,6 @@ async def train_classifier(target: Target, dataset: str, kind: str) -> None:
             dataset=dataset, kind=kind, network=settings.network, max_seconds=settings.max_seconds, seed=settings.seed, options=settings.options
         )
         await follow(services, await call("classifier", services.classifier.Train(classifier_pb2.TrainRequest(collection=name, train=train))))
-
-
-async def train_human_detector(target: Target, collection: str, data: Sequence[str], miss_rate: float) -> None:
-    """A head of the human filter, watched."""
-    train = runs_pb2.TrainHumanDetectorJob(data=data, miss_rate=miss_rate)
-    async with target.services() as services:
-        request = human_detector_pb2.TrainDetectorRequest(collection=collection, train=train)
-        await follow(services, await call("human-detector", services.human_detector.Train(request)))
 
 
 async def evaluate(target: Target, reference: str, candidate: str, protocol: str, collection: str) -> None:
