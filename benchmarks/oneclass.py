@@ -22,7 +22,8 @@ import numpy as np
 from cosmop_classifier.features import decode
 from cosmop_classifier.heads import Features
 from cosmop_classifier.measures import measure
-from cosmop_classifier.oneclass import OneClassFit, fit_knn, fit_mahalanobis, fit_svm
+from cosmop_classifier.oneclass import OneClassFit, fit_knn, fit_mahalanobis
+from cosmop_classifier.oneclass_paper import fit_svm
 from cosmop_common.records import Value
 from cosmop_vision.networks import find_network
 from cosmop_vision.preprocess import Preprocessing

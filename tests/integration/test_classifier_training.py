@@ -168,3 +168,38 @@ async def test_twenty_images_without_a_validation_split_work(bus: Bus, store: St
     card = await ModelCard.load(store, model_key(*run.result["model"].split("/"), "card.json"))
     assert "cross-validated" in card.details["calibrated_on"]
     assert any("val split lacks a class" in w for w in card.details["warnings"])
+
+
+async def test_every_one_class_method_is_trained_measured_and_served(bus: Bus, store: Store, settings: ConnectionSettings, tmp_path: Path) -> None:
+    dataset = await drawn_dataset(store, "ways", {"train": (24, 4), "val": (3, 3), "test": (8, 8)})
+    for seed in range(300, 312):
+        await store.put(f"background/{seed}.jpg", drawing(seed, False))
+    streamed = {"paper_images": "12", "svm_images": "20"}
+    runs = {
+        "logistic": await train(bus, store, settings, dataset, "one_class", "ways-l", method="logistic", background="prefix:background/", paper="no"),
+        "patches": await train(bus, store, settings, dataset, "one_class", "ways-p", method="patches", patch_memory="8", **streamed),
+    }
+    cards = {}
+    for method, run in runs.items():
+        assert run.state == runs_pb2.RUN_STATE_SUCCEEDED, run.error
+        name, version = run.result["model"].split("/")
+        cards[method] = await ModelCard.load(store, model_key(name, version, "card.json"))
+        evaluation = await ModelEvaluation.load(store, evaluation_file(name, version))
+        assert evaluation.splits["test"].pr_curve, method
+    assert cards["logistic"].details["background_images"] == 12
+    assert cards["logistic"].metrics["test"]["auroc"].value > 0.9
+    paper = await ModelCard.load(store, model_key(*runs["patches"].result["paper"].split("/"), "card.json"))
+    assert (paper.details["pca"], paper.details["pca_images"], paper.details["svm_images"]) == ("incremental", 24, 20)
+    assert "scaler was fitted on 12" in paper.details["warnings"][0]
+    async with serving(bus, store, tmp_path) as served:
+        await served.serves("ways-one-class", cards["patches"].version)
+        # Loading is proof enough: a version that does not say what it said when it was registered fails its smoke test.
+        for name, card in (("ways-one-class", cards["logistic"]), ("ways-one-class-paper", paper)):
+            assert (await served.hub.get(name, card.version)).card == card
+
+
+async def test_logistic_without_background_images_says_what_to_do(bus: Bus, store: Store, settings: ConnectionSettings) -> None:
+    dataset = await drawn_dataset(store, "alone", {"train": (6, 2), "val": (1, 1), "test": (2, 2)})
+    run = await train(bus, store, settings, dataset, "one_class", "alone-1", method="logistic", paper="no")
+    assert run.state == runs_pb2.RUN_STATE_FAILED
+    assert "name an image set with option background" in run.error

@@ -5,10 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from cosmop_classifier import augment
+from cosmop_classifier.banks import PatchHead
 from cosmop_classifier.binary import ClassMissingError, fit_linear
-from cosmop_classifier.heads import HEADS, Features, HeadError, LinearHead, read_head
+from cosmop_classifier.heads import HEADS, Features, HeadError, LinearHead, read_head, unit
 from cosmop_classifier.measures import auroc
-from cosmop_classifier.oneclass import TooFewImagesError, cut, fit_knn, fit_mahalanobis, fit_svm
+from cosmop_classifier.oneclass import TooFewImagesError, cut, fit_knn, fit_mahalanobis
+from cosmop_classifier.oneclass_paper import fit_svm
 from sklearn.covariance import LedoitWolf
 from sklearn.decomposition import PCA
 from sklearn.neighbors import NearestNeighbors
@@ -73,7 +75,9 @@ def test_too_few_images_are_refused(fit) -> None:
 
 
 @pytest.mark.parametrize(
-    "head", [LinearHead(POOLED[0], 0.25), fit_knn(POOLED).head, fit_mahalanobis(POOLED).head, fit_svm(MAPS).head], ids=sorted(HEADS, key=list(HEADS).index)
+    "head",
+    [LinearHead(POOLED[0], 0.25), fit_knn(POOLED).head, fit_mahalanobis(POOLED).head, fit_svm(MAPS).head, PatchHead(unit(POOLED[:, :5]), 0.5)],
+    ids=sorted(HEADS, key=list(HEADS).index),
 )
 def test_a_head_comes_back_from_its_file(head) -> None:
     features = Features(NEW, RNG.standard_normal((9, 5, 3, 3)).astype(np.float32))

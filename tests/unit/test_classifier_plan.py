@@ -29,7 +29,7 @@ def test_the_default_is_the_paper() -> None:
         ({"options": {"copies": "many"}}, "option copies='many': expected a whole number"),
         ({"options": {"copies": "-2"}}, "expected at least -1"),
         ({"options": {"alpha": "1"}}, "expected a share between 0 and 1"),
-        ({"options": {"method": "forest"}}, "expected one of knn, mahalanobis, svm"),
+        ({"options": {"method": "forest"}}, "expected one of knn, mahalanobis, logistic, patches, svm"),
         ({"options": {"goal": "best"}}, "goal 'best'"),
         ({"options": {"real": "no"}}, "needs synthetic images"),
         ({"synthetic": "run-1"}, "synthetic 'run-1': expected an image set"),

@@ -57,11 +57,11 @@ def fit_linear(pooled: Array, truth: Bools, groups: Sequence[str], *, copies: Se
     views = [pooled, *copies]
     fold = _folds(truth, groups, seed)
     if fold is None:
-        return LinearFit(_fit(views, truth, STRENGTHS[1]), STRENGTHS[1], {}, None)
+        return LinearFit(fit_logistic(views, truth, STRENGTHS[1]), STRENGTHS[1], {}, None)
     logits = {strength: _cross_logits(views, truth, fold, strength) for strength in STRENGTHS}
     losses = {strength: _balanced_loss(z, truth) for strength, z in logits.items()}
     best = min(losses, key=lambda s: losses[s])
-    return LinearFit(_fit(views, truth, best), best, {f"{s:g}": loss for s, loss in losses.items()}, logits[best])
+    return LinearFit(fit_logistic(views, truth, best), best, {f"{s:g}": loss for s, loss in losses.items()}, logits[best])
 
 
 def check_classes(truth: Bools, split: str) -> None:
@@ -71,8 +71,15 @@ def check_classes(truth: Bools, split: str) -> None:
         raise ClassMissingError(f"the {split} split has no {missing} image ({len(truth)} images): label more of that class, or freeze with other shares")
 
 
-def _fit(views: Sequence[Array], truth: Bools, strength: float) -> LinearHead:
-    """One logistic regression on standardised features, the standardisation folded into its weights."""
+def fit_logistic(views: Sequence[Array], truth: Bools, strength: float, *, unit_length: bool = False) -> LinearHead:
+    """One logistic regression on standardised features, classes balanced, the standardisation folded into its weights.
+
+    Args:
+        views: each (n, c): the same images in several versions.
+        truth: (n,), whether positive.
+        strength: scikit-learn's C.
+        unit_length: the features are of unit length, and the head shall scale those that it is asked about likewise.
+    """
     from sklearn.linear_model import LogisticRegression
 
     x = np.concatenate(views)
@@ -83,7 +90,7 @@ def _fit(views: Sequence[Array], truth: Bools, strength: float) -> LinearHead:
     model = LogisticRegression(C=strength, class_weight="balanced", max_iter=_ITERATIONS, tol=1e-3)
     model.fit((x - mean) / spread, y, sample_weight=weights)
     weight = (model.coef_[0] / spread).astype(np.float32)
-    return LinearHead(weight, float(model.intercept_[0] - mean @ weight))
+    return LinearHead(weight, float(model.intercept_[0] - mean @ weight), unit_length)
 
 
 def _folds(truth: Bools, groups: Sequence[str], seed: int) -> NDArray[np.int64] | None:
@@ -106,7 +113,7 @@ def _cross_logits(views: Sequence[Array], truth: Bools, fold: NDArray[np.int64],
     logits = np.zeros(len(truth))
     for number in np.unique(fold):
         seen = fold != number
-        head = _fit([v[seen] for v in views], truth[seen], strength)
+        head = fit_logistic([v[seen] for v in views], truth[seen], strength)
         logits[~seen] = head.score(Features(views[0][~seen]))
     return logits
 

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from cosmop_classifier.binary import ClassMissingError, fit_linear
 from cosmop_classifier.experiment_plan import BINARY, ONE_CLASS, Condition, ExperimentOptions, wanted
 from cosmop_classifier.heads import Array, Features, Head, KnnHead, unit
-from cosmop_classifier.oneclass import MIN_IMAGES, TooFewImagesError, cut, fit_svm
+from cosmop_classifier.oneclass import MIN_IMAGES, TooFewImagesError, cut
+from cosmop_classifier.oneclass_paper import fit_svm
 from cosmop_classifier.thresholds import Goal, choose
 
 Bools = NDArray[np.bool_]

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from cosmop_common.errors import NotFoundError
-from cosmop_common.names import dataset_key
+from cosmop_common.names import dataset_key, sha256_hex
 from cosmop_common.store import Store
 from cosmop_vision.networks import Network
 from cosmop_vision.preprocess import Preprocessing
@@ -57,6 +57,15 @@ def stored(store: Store, image: str) -> Item:
             raise NotFoundError(f"the manifest names image {image}, which is not in the object store: restore it, or freeze a version without it") from error
 
     return Item(image, read)
+
+
+def given(data: bytes) -> Item:
+    """An image whose bytes are at hand."""
+
+    async def read() -> bytes:
+        return data
+
+    return Item(sha256_hex(data), read)
 
 
 async def pooled_features(store: Store, dataset: str, eye: Eye, items: Sequence[Item], *, copy: int, seed: int, done: Callable[[int], None]) -> Array:

@@ -30,7 +30,17 @@ _EPOCHS = 12
 #: Of the budget: what features may take, and what is left for the rest.
 FEATURE_SHARE = 0.6
 _WORDS = {int: "a whole number", float: "a number", str: "a text"}
-METHODS = ("knn", "mahalanobis", "svm")
+METHODS = ("knn", "mahalanobis", "logistic", "patches", "svm")
+_LEAST = {
+    "copies": -1,
+    "epochs": -1,
+    "synthetic_limit": 0,
+    "neighbours": 1,
+    "paper_images": 4,
+    "svm_images": 4,
+    "background_images": 4,
+    "patch_memory": 1,
+}
 
 
 class JobError(InvalidInputError):
@@ -55,18 +65,26 @@ class Options:
     real: str = "yes"
     #: At most so many synthetic images; 0: all.
     synthetic_limit: int = 0
-    #: One-class: which method is registered as the collection's: knn, mahalanobis, svm (the paper's).
+    #: One-class: which method is registered as the collection's: knn, mahalanobis, logistic, patches, svm (the paper's).
     method: str = "knn"
-    #: One-class: neighbours of kNN.
-    neighbours: int = 2
+    #: One-class, knn: neighbours, at most; of few images a tenth.
+    neighbours: int = 10
+    #: One-class, logistic: the background: "screened" (the collection's images without people), or an image set (``imagesets``).
+    background: str = "screened"
+    #: One-class, logistic: at most so many background images, chosen by hash.
+    background_images: int = 1000
+    #: One-class, patches: bound of the memory for patches, MiB.
+    patch_memory: int = 256
     #: One-class: the share of positive training images that the threshold keeps.
     keep: float = 0.9
     #: One-class, the paper's SVM: nu.
     nu: float = 0.5
     #: One-class: whether the paper's preset is trained beside ("yes", "no").
     paper: str = "yes"
-    #: One-class, the paper's SVM: at most so many training images (its memory grows with them), chosen by hash.
+    #: One-class, the paper's SVM: at most so many feature maps are held at once; of more images the PCA is incremental.
     paper_images: int = 2500
+    #: One-class, the paper's SVM: its kernel sees at most so many images, chosen by hash; scaler and PCA are not bound by it.
+    svm_images: int = 10000
     #: Make the new version the active one: "yes", "no".
     activate: str = "yes"
 
@@ -126,7 +144,7 @@ def read_options(given: Mapping[str, str]) -> Options:
     for name in ("alpha", "keep", "nu"):
         if not 0 < getattr(options, name) < 1:
             raise JobError(f"option {name}={getattr(options, name)}: expected a share between 0 and 1")
-    for name, low in (("copies", -1), ("epochs", -1), ("synthetic_limit", 0), ("neighbours", 1), ("paper_images", 4)):
+    for name, low in _LEAST.items():
         if getattr(options, name) < low:
             raise JobError(f"option {name}={getattr(options, name)}: expected at least {low}")
     return options

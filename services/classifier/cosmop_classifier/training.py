@@ -16,7 +16,6 @@ from cosmop_common.errors import InvalidInputError
 from cosmop_common.facts import Facts
 from cosmop_common.imagesets import read_set
 from cosmop_common.model_evaluation import ModelEvaluation
-from cosmop_common.names import sha256_hex
 from cosmop_common.records import DatasetRecord, ModelCard, PredictionsRecord
 from cosmop_common.run_handle import RunHandle, StageHandle
 from cosmop_common.store import Store
@@ -30,7 +29,7 @@ from numpy.typing import NDArray
 
 from cosmop_classifier import registry
 from cosmop_classifier.evaluation import SplitEvaluation, groups_parted
-from cosmop_classifier.features import Eye, Item, pooled_features, stored
+from cosmop_classifier.features import Eye, Item, given, pooled_features, stored
 from cosmop_classifier.heads import Array, Features, Head
 from cosmop_classifier.plan import FEATURE_SHARE, TrainingPlan
 from cosmop_classifier.registry import ModelFiles, TrainingImages
@@ -38,7 +37,7 @@ from cosmop_classifier.served import preprocessing_details, smoke_pixels, to_sco
 from cosmop_classifier.traits import Traits, traits_of
 
 #: Counts changes of how models are made: part of every version's digest.
-RECIPE = 2
+RECIPE = 3
 SPLITS = ("train", "val", "test")
 
 
@@ -156,7 +155,7 @@ class Workbench:
         """The job's synthetic images, by their bytes; none where it names no set."""
         if not self.plan.synthetic:
             return []
-        return [_given(data) async for _, data in read_set(self.store, self.plan.synthetic, limit=self.plan.options.synthetic_limit)]
+        return [given(data) async for _, data in read_set(self.store, self.plan.synthetic, limit=self.plan.options.synthetic_limit)]
 
     async def register(self, name: str, version: str, kind: str, fitted: Fitted) -> ModelCard:
         """Writes a model version into the store, its smoke test included."""
@@ -214,10 +213,3 @@ class Workbench:
 def _run(extractor: Extractor, pixels: Array) -> Features:
     outputs = extractor.run(pixels)
     return Features(outputs["pooled"], outputs["map"])
-
-
-def _given(data: bytes) -> Item:
-    async def read() -> bytes:
-        return data
-
-    return Item(sha256_hex(data), read)
