@@ -39,6 +39,8 @@ class LocalServer:
     """Where it is, and what it was asked."""
 
     origin: str
+    #: May be added to while it serves.
+    answers: dict[str, Answer]
     asked: list[str] = field(default_factory=list)
     #: When each request came (event loop time).
     times: list[float] = field(default_factory=list)
@@ -64,7 +66,7 @@ async def serving(answers: dict[str, Answer]) -> AsyncIterator[LocalServer]:
         writer.close()
 
     listener = await asyncio.start_server(client, "127.0.0.1", 0)
-    server = LocalServer(f"http://127.0.0.1:{listener.sockets[0].getsockname()[1]}")
+    server = LocalServer(f"http://127.0.0.1:{listener.sockets[0].getsockname()[1]}", answers)
     tasks_before = asyncio.all_tasks()
     try:
         yield server

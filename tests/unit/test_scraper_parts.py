@@ -16,7 +16,7 @@ from cosmop_common.pb.cosmop.v1 import facts_pb2, runs_pb2
 from cosmop_scraper import sources
 from cosmop_scraper.budget import Budget
 from cosmop_scraper.candidate import SourceContext
-from cosmop_scraper.errors import SourceOptionError, SourceUnavailableError, UnknownSourceError
+from cosmop_scraper.errors import FetchError, FetchTimeoutError, HostDownError, HttpStatusError, SourceOptionError, SourceUnavailableError, UnknownSourceError
 from cosmop_scraper.fetch import Fetcher
 from cosmop_scraper.options import NoQueriesError, plan
 from cosmop_scraper.politeness import Politeness
@@ -76,6 +76,53 @@ async def test_a_complaint_holds_back_everybody_and_slows_down() -> None:
     assert politeness.complain("b", None) < politeness.complain("b", None)
 
 
+async def refuse(politeness: Politeness, host: str, error: FetchError) -> None:
+    async with politeness.slot(host):
+        raise error
+
+
+async def test_a_host_that_answers_nobody_is_left_alone_and_then_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    politeness = Politeness(10_000, 8)
+    for _ in range(6):
+        with pytest.raises(FetchTimeoutError):
+            await refuse(politeness, "dead", FetchTimeoutError("no answer"))
+        with pytest.raises(HttpStatusError):
+            await refuse(politeness, "ill", HttpStatusError("u", 500))  # it answers, however badly
+    started = time.monotonic()
+    with pytest.raises(HostDownError, match="6 requests in a row"):
+        await refuse(politeness, "dead", FetchError("never sent"))
+    assert time.monotonic() - started < 0.5
+    async with politeness.slot("ill"), politeness.slot("living"):
+        pass
+    later = time.monotonic() + 61
+    with monkeypatch.context() as clock:
+        clock.setattr("cosmop_scraper.politeness.time.monotonic", lambda: later)
+        async with politeness.slot("dead"):
+            pass
+    async with politeness.slot("dead"):  # it answered: it lives
+        pass
+
+
+async def test_a_host_that_asks_for_more_patience_than_there_is_holds_nobody_up() -> None:
+    politeness = Politeness(1000, 8, patience=5)
+    waiting = asyncio.create_task(ask(politeness, "a", 1))
+    await waiting
+    politeness.complain("a", 3600)
+    with pytest.raises(HostDownError, match="COSMOP_MAX_RETRY_AFTER"):
+        await refuse(politeness, "a", FetchError("never sent"))
+
+
+async def test_weeks_of_new_hosts_do_not_fill_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cosmop_scraper.politeness._MOST_HOSTS", 50)
+    monkeypatch.setattr("cosmop_scraper.politeness._IDLE_SECONDS", 0.0)
+    politeness = Politeness(1000, 8)
+    politeness.complain("remembered", 60)
+    for i in range(200):
+        await ask(politeness, f"host-{i}", 1)
+    assert len(politeness._hosts) <= 51
+    assert "remembered" in politeness._hosts
+
+
 async def test_a_crawl_delay_only_slows_down() -> None:
     politeness = Politeness(10, 8)
     politeness.crawl_delay("a", 0.01)
@@ -113,11 +160,52 @@ async def test_budgets_of_bytes_and_seconds() -> None:
 
 async def test_memory_is_a_gate() -> None:
     memory = Memory(100)
-    async with memory.holding(150):
+    with memory.share(150):
         waiting = asyncio.create_task(memory.wait())
         await asyncio.sleep(0.01)
         assert not waiting.done()
     await asyncio.wait_for(waiting, 1)
+    assert memory.held == 0
+
+
+async def test_bodies_that_grow_wait_for_room_but_never_all_of_them() -> None:
+    memory, most, whole = Memory(100), 0, 0
+
+    async def body() -> None:
+        nonlocal most, whole
+        async with asyncio.timeout(0.2) as clock:  # stands still while a body waits
+            with memory.share() as share:
+                for _ in range(6):
+                    await share.grow(10, clock)
+                    most = max(most, memory.held)
+                    await asyncio.sleep(0.005)
+                whole += 1
+
+    await asyncio.wait_for(asyncio.gather(*(body() for _ in range(40))), 10)
+    assert whole == 40
+    assert 100 < most <= 160  # the bound and one body
+    assert memory.held == 0
+
+
+async def test_a_body_that_is_given_up_gives_back_its_room() -> None:
+    memory = Memory(100)
+    with memory.share(100):
+        async with asyncio.timeout(None) as clock:
+            with memory.share() as favoured:
+                await favoured.grow(1, clock)
+                task = asyncio.create_task(grown(memory))
+                await asyncio.sleep(0.01)
+                task.cancel()
+                with pytest.raises(asyncio.CancelledError):
+                    await task
+    assert memory.held == 0
+    await asyncio.wait_for(grown(memory), 1)
+
+
+async def grown(memory: Memory) -> None:
+    async with asyncio.timeout(5) as clock:
+        with memory.share() as share:
+            await share.grow(50, clock)
 
 
 def test_counts_are_of_all_and_of_each_host() -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
+from cosmop_scraper.errors import FetchError
 from cosmop_scraper.robots import ALLOWED, FORBIDDEN, NOT_APPLICABLE, OVERRIDDEN, RobotsTxt, Verdict, judge_tags
 
 RULES = "User-agent: *\nDisallow: /search\nAllow: /search/about\nCrawl-delay: 3\n\nUser-agent: cosmop-scraper\nDisallow: /only-us\n"
@@ -71,3 +74,41 @@ def test_the_stricter_of_two_verdicts_counts() -> None:
         for stricter in order[i:]:
             assert looser.stricter(stricter) == stricter
             assert stricter.stricter(looser) == stricter
+
+
+async def test_too_many_requests_forbids_and_is_asked_again_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    rules, asked = robots(429)
+    assert (await rules.judge("https://a.example", "https://a.example/1.jpg")).decision == FORBIDDEN
+    clock = time.monotonic() + 61
+    monkeypatch.setattr("cosmop_scraper.robots.time.monotonic", lambda: clock)
+    await rules.judge("https://a.example", "https://a.example/1.jpg")
+    assert len(asked) == 2
+
+
+async def test_yesterdays_rules_hold_while_the_host_is_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    away = False
+
+    async def read(url: str) -> tuple[int, str]:
+        if away:
+            raise FetchError("away")
+        return 200, "User-agent: *\nDisallow: /private\nSitemap: https://a.example/s.xml"
+
+    rules = RobotsTxt(read, "cosmop-scraper", respect=True)
+    assert await rules.sitemaps("https://a.example") == ["https://a.example/s.xml"]
+    away = True
+    clock = time.monotonic() + 25 * 3600
+    monkeypatch.setattr("cosmop_scraper.robots.time.monotonic", lambda: clock)
+    assert (await rules.judge("https://a.example", "https://a.example/private/1.jpg")).decision == FORBIDDEN
+    with pytest.raises(FetchError):
+        await rules.judge("https://new.example", "https://new.example/1.jpg")
+
+
+async def test_weeks_of_new_origins_do_not_fill_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cosmop_scraper.robots._MOST_ORIGINS", 10)
+    rules, asked = robots(404)
+    for i in range(50):
+        await rules.judge(f"https://{i}.example", f"https://{i}.example/1.jpg")
+    await rules.judge("https://49.example", "https://49.example/2.jpg")
+    assert len(asked) == 50
+    assert len(rules._rules) == 10
+    assert not rules._locks

@@ -6,12 +6,17 @@ searches write them, name the image and its page in their query.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from html.parser import HTMLParser
 from urllib.parse import urljoin, urlsplit
 
 from cosmop_scraper.search_links import parse_imgres
 
+#: Where lazy loaders keep what they will show, the full size first.
+_LAZY = ("data-full-src", "data-full", "data-large_image", "data-original", "data-lazy-src", "data-lazy", "data-src")
+_META_IMAGES = {"og:image", "og:image:url", "og:image:secure_url", "twitter:image", "twitter:image:src"}
+_SRCSET_CHARACTERS = 20_000
 _IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif")
 
 
@@ -40,6 +45,7 @@ def read_page(html: str, url: str) -> HtmlPage:
     reader = _Reader(url)
     reader.feed(html)
     reader.close()
+    reader.end_picture()
     reader.end_link()
     unique = {image.url: image for image in reversed(reader.page.images)}
     reader.page.images = list(reversed(unique.values()))
@@ -54,16 +60,19 @@ class _Reader(HTMLParser):
         self._base = url
         self._link: FoundImage | None = None
         self._thumbnail_title = ""
+        #: Inside a picture element: its title, and each candidate with its size.
+        self._picture: list[tuple[float, str, str]] | None = None
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         values = {name: value or "" for name, value in attrs}
         if tag == "a":
             self.end_link()
             self._begin_link(values)
-        elif tag == "img":
-            self._see(_best_source(values), values.get("alt", ""))
-        elif tag == "source" and values.get("srcset"):
-            self._see(_largest(values["srcset"]), "")
+        elif tag == "picture":
+            self.end_picture()
+            self._picture = []
+        elif tag == "img" or (tag == "source" and self._picture is not None):
+            self._offer(values)
         elif tag == "link":
             rels = values.get("rel", "").lower().split()
             if "next" in rels and values.get("href"):
@@ -76,6 +85,22 @@ class _Reader(HTMLParser):
     def handle_endtag(self, tag: str) -> None:
         if tag == "a":
             self.end_link()
+        elif tag == "picture":
+            self.end_picture()
+
+    def end_picture(self) -> None:
+        """A picture is one image in several sizes and formats: the largest, and of equals the one that every browser shows, which comes last."""
+        offered, self._picture = self._picture, None
+        if offered:
+            largest = max(reversed(offered), key=lambda o: o[0])
+            self._see(largest[1], next((title for _, _, title in offered if title), ""))
+
+    def _offer(self, values: dict[str, str]) -> None:
+        size, url = _best_source(values)
+        if self._picture is None:
+            self._see(url, values.get("alt", ""))
+        elif url:
+            self._picture.append((size, url, values.get("alt", "")))
 
     def end_link(self) -> None:
         """A link that leads to an image is that image; what it shows is a thumbnail, of which only the title is kept."""
@@ -112,26 +137,42 @@ class _Reader(HTMLParser):
             self.page.robots.append(content)
         elif name.endswith("bot") or name == "cosmop-scraper":
             self.page.robots.append(f"{name}: {content}")
-        elif values.get("property", "").lower() == "og:image":
+        elif {values.get("property", "").lower(), name} & _META_IMAGES:
             self._see(content, "")
 
 
-def _best_source(values: dict[str, str]) -> str:
-    """Of an img tag: its largest srcset candidate, what a lazy loader would load, or its src."""
-    for name in ("srcset", "data-srcset"):
-        if values.get(name):
-            return _largest(values[name])
-    for name in ("data-src", "data-original", "src"):
+def _best_source(values: dict[str, str]) -> tuple[float, str]:
+    """Of an img or source tag: its largest srcset candidate with its size, what a lazy loader would load, or its src."""
+    for name in ("srcset", "data-srcset", "data-lazy-srcset"):
+        size, url = _largest(values.get(name, ""))
+        if url:
+            return size, url
+    for name in (*_LAZY, "src"):
         if values.get(name) and not values[name].startswith("data:"):
-            return values[name]
-    return ""
+            return 1.0, values[name]
+    return 0.0, ""
 
 
-def _largest(srcset: str) -> str:
-    best, best_size = "", -1.0
-    for part in srcset.split(", "):
-        url, _, size = part.strip().rstrip(",").partition(" ")
-        number = float(size.strip()[:-1]) if size.strip()[:-1].replace(".", "", 1).isdigit() else 1.0
-        if url and not url.startswith("data:") and number > best_size:
-            best, best_size = url, number
-    return best
+def _largest(srcset: str) -> tuple[float, str]:
+    best, best_size = "", 0.0
+    for url, descriptor in _candidates(srcset):
+        number = descriptor.partition(" ")[0][:-1]
+        size = float(number) if number.replace(".", "", 1).isdigit() else 1.0
+        if not url.startswith("data:") and size > best_size:
+            best, best_size = url, size
+    return best_size, best
+
+
+def _candidates(srcset: str) -> Iterator[tuple[str, str]]:
+    """URL and descriptor ("640w", "2x") of each candidate, as browsers read them: a URL ends at a space and may hold commas.
+
+    Source: HTML, "parse a srcset attribute". Only so much is read that an absurd one costs nothing.
+    """
+    rest = srcset[:_SRCSET_CHARACTERS].lstrip(" \t\r\n\f,")
+    while rest:
+        url, *more = rest.split(None, 1)
+        rest, descriptor = (more[0] if more else ""), ""
+        if not url.endswith(","):
+            descriptor, _, rest = rest.partition(",")
+        yield url.rstrip(","), descriptor.strip()
+        rest = rest.lstrip(" \t\r\n\f,")

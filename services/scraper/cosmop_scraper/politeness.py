@@ -140,7 +140,7 @@ class Politeness:
                 except FetchError as error:
                     _learn(state, error)
                     raise
-                state.unanswered = 0
+                _learn(state, None)
         finally:
             state.visitors -= 1
             state.used_at = time.monotonic()
@@ -203,10 +203,10 @@ def _check(host: str, state: _Host, patience: float) -> None:
         raise HostDownError(f"{host} asks to be left alone for {state.held_until - now:.0f} s, longer than COSMOP_MAX_RETRY_AFTER")
 
 
-def _learn(state: _Host, error: FetchError) -> None:
-    """A host that refuses is there; one that cannot be reached again and again is not."""
-    if error.why not in {"unreachable", "timeout"}:
-        state.unanswered = 0
+def _learn(state: _Host, error: FetchError | None) -> None:
+    """A host that answers, or refuses, is there; one that cannot be reached again and again is not."""
+    if error is None or error.why not in {"unreachable", "timeout"}:
+        state.unanswered, state.down_until = 0, 0.0
         return
     state.unanswered += 1
     if state.unanswered >= _DEAD_AFTER:

@@ -6,10 +6,12 @@ import asyncio
 import re
 import time
 from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from cosmop_common.pb.cosmop.v1 import facts_pb2
 from protego import Protego
+
+from cosmop_scraper.errors import FetchError
 
 ALLOWED = facts_pb2.ROBOTS_DECISION_ALLOWED
 FORBIDDEN = facts_pb2.ROBOTS_DECISION_FORBIDDEN
@@ -19,6 +21,12 @@ NOT_APPLICABLE = facts_pb2.ROBOTS_DECISION_NOT_APPLICABLE
 #: Words that forbid keeping an image for a collection. ``noindex`` is about search results and does not.
 _NO_USE = {"noai", "noimageai", "noimageindex"}
 _TTL_SECONDS = 24 * 3600.0
+#: What is asked again soon: a server that is ill now may be well in a minute.
+_ILL_SECONDS = 60.0
+_STALE_SECONDS = 3600.0
+#: Origins whose rules are kept; the oldest are forgotten first.
+_MOST_ORIGINS = 5000
+_TOO_MANY_REQUESTS = 429
 #: RFC 9309, section 2.5: at least 500 KiB must be read.
 MAX_BYTES = 512 << 10
 
@@ -73,7 +81,8 @@ class _Rules:
 class RobotsTxt:
     """The robots.txt of each origin, fetched once a day.
 
-    A missing one (4xx) allows all; one that the server fails to serve (5xx) forbids all (RFC 9309, section 2.3.1).
+    A missing one (4xx) allows all; one that the server fails to serve (5xx, and 429) forbids all (RFC 9309, section 2.3.1).
+    Where it cannot be fetched again after a day, the rules of yesterday hold for another hour.
     """
 
     def __init__(self, read: Read, agent: str, *, respect: bool) -> None:
@@ -97,23 +106,44 @@ class RobotsTxt:
         rules = await self._of(origin)
         return float(rules.parsed.crawl_delay(self._agent) or 0) if rules.parsed and self._respect else 0.0
 
+    async def sitemaps(self, origin: str) -> list[str]:
+        """Sitemaps that robots.txt names."""
+        rules = await self._of(origin)
+        return [str(url) for url in rules.parsed.sitemaps] if rules.parsed else []
+
     async def _of(self, origin: str) -> _Rules:
         rules = self._rules.get(origin)
         if rules is not None and rules.until > time.monotonic():
             return rules
-        async with self._locks.setdefault(origin, asyncio.Lock()):
-            rules = self._rules.get(origin)
-            if rules is None or rules.until <= time.monotonic():
-                status, text = await self._read(f"{origin}/robots.txt")
-                self._rules[origin] = rules = _rules(origin, status, text)
+        lock = self._locks.setdefault(origin, asyncio.Lock())
+        try:
+            async with lock:
+                rules = self._rules.get(origin)
+                if rules is None or rules.until <= time.monotonic():
+                    rules = await self._fresh(origin, rules)
+                    self._rules.pop(origin, None)
+                    self._rules[origin] = rules
+        finally:
+            if not lock.locked():
+                self._locks.pop(origin, None)
+        while len(self._rules) > _MOST_ORIGINS:
+            self._rules.pop(next(iter(self._rules)))
         return rules
+
+    async def _fresh(self, origin: str, old: _Rules | None) -> _Rules:
+        try:
+            status, text = await self._read(f"{origin}/robots.txt")
+        except FetchError:
+            if old is None:
+                raise
+            return replace(old, until=time.monotonic() + _STALE_SECONDS)
+        return _rules(origin, status, text)
 
 
 def _rules(origin: str, status: int, text: str) -> _Rules:
     until = time.monotonic() + _TTL_SECONDS
     if 200 <= status < 300:  # noqa: PLR2004
         return _Rules(Protego.parse(text), "", until)
-    if 400 <= status < 500:  # noqa: PLR2004
+    if 400 <= status < 500 and status != _TOO_MANY_REQUESTS:  # noqa: PLR2004
         return _Rules(None, "", until)
-    # Asked again soon: a server that is ill now may be well in a minute.
-    return _Rules(None, f"robots.txt of {origin} answers with status {status}, which forbids all", time.monotonic() + 60)
+    return _Rules(None, f"robots.txt of {origin} answers with status {status}, which forbids all", time.monotonic() + _ILL_SECONDS)
