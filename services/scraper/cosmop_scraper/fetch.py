@@ -12,7 +12,7 @@ import functools
 import logging
 import time
 import zlib
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from urllib.parse import urljoin
 
@@ -23,6 +23,7 @@ from cosmop_scraper.addresses import GuardedBackend
 from cosmop_scraper.connections import Connections
 from cosmop_scraper.errors import FetchError, FetchTimeoutError, HttpStatusError, RobotsForbiddenError, TooManyRedirectsError, UnsupportedUrlError
 from cosmop_scraper.politeness import Politeness
+from cosmop_scraper.pressure import Memory
 from cosmop_scraper.robots import FORBIDDEN, MAX_BYTES, RobotsTxt, Verdict
 from cosmop_scraper.settings import Settings
 
@@ -83,11 +84,14 @@ class Fetcher:
     politeness: Politeness
     respect_robots: bool
     allow_private: bool
+    #: Of all bodies that are being read; what comes after counts its bytes here too.
+    memory: Memory = field(init=False)
     _connections: Connections = field(init=False)
     robots: RobotsTxt = field(init=False)
 
     def __post_init__(self) -> None:
         """Connects when it is used."""
+        self.memory = Memory(self.settings.memory_bytes)
         self.backend = GuardedBackend(allow_private=self.allow_private)
         self._connections = Connections(self.backend, most=_CONNECTIONS, idle_seconds=_IDLE_SECONDS)
         self.robots = RobotsTxt(self._read_robots, self.settings.agent.partition("/")[0], respect=self.respect_robots)
@@ -140,7 +144,7 @@ class Fetcher:
             async with self.politeness.slot(host_of(url)):
                 # The clock runs from here: waiting for one's turn is not the server's fault.
                 clock.reschedule(asyncio.get_running_loop().time() + self.settings.download_seconds)
-                answer = await self._request(url, max_bytes, headers, verdict)
+                answer = await self._request(url, max_bytes, headers, verdict, clock)
             clock.reschedule(None)
             if answer.status not in _REDIRECTS or not answer.header("location"):
                 return answer
@@ -152,7 +156,7 @@ class Fetcher:
             url = target
         raise TooManyRedirectsError(f"{url} is one redirect more than the {self.settings.max_redirects} that are followed")
 
-    async def _request(self, url: httpx.URL, max_bytes: int, headers: dict[str, str], verdict: Verdict) -> Fetched:
+    async def _request(self, url: httpx.URL, max_bytes: int, headers: dict[str, str], verdict: Verdict, clock: asyncio.Timeout) -> Fetched:
         request = httpcore.Request(
             "GET",
             httpcore.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path),
@@ -161,14 +165,14 @@ class Fetcher:
         )
         try:
             async with self._connections.answer(request) as response:
-                return await self._read(url, response, max_bytes, verdict)
+                return await self._read(url, response, max_bytes, verdict, clock)
         except httpcore.TimeoutException as error:
             self.politeness.complain(host_of(url), None)
             raise FetchTimeoutError(f"{url} does not answer in time ({type(error).__name__})") from error
         except (httpcore.NetworkError, httpcore.ProtocolError, httpcore.UnsupportedProtocol, OSError) as error:
             raise FetchError(f"{url} cannot be fetched: {error or type(error).__name__}") from error
 
-    async def _read(self, url: httpx.URL, response: httpcore.Response, max_bytes: int, verdict: Verdict) -> Fetched:
+    async def _read(self, url: httpx.URL, response: httpcore.Response, max_bytes: int, verdict: Verdict, clock: asyncio.Timeout) -> Fetched:
         fields: dict[str, list[str]] = {}
         for name, value in response.headers:
             fields.setdefault(name.decode("latin-1").lower(), []).append(value.decode("latin-1"))
@@ -185,7 +189,8 @@ class Fetcher:
         encoding = fields.get("content-encoding", [""])[0].strip().lower()
         if length.isdigit() and int(length) > max_bytes:
             return Fetched(str(url), response.status, fields, b"", cut_off=True, robots=verdict)
-        body = await _bounded(response, max_bytes, encoding, str(url))
+        with self.memory.share() as share:
+            body = await _bounded(response, max_bytes, encoding, str(url), lambda size: share.grow(size, clock))
         if length.isdigit() and body is not None and not encoding and len(body) != int(length):
             raise FetchError(f"{url} ended after {len(body)} of {length} bytes")
         return Fetched(str(url), response.status, fields, body or b"", cut_off=body is None, robots=verdict)
@@ -200,8 +205,8 @@ class Fetcher:
         return answer.status, answer.body.decode("utf-8", "replace")
 
 
-async def _bounded(response: httpcore.Response, max_bytes: int, encoding: str, url: str) -> bytes | None:
-    """The body, decoded; None when it grows past the cap, on the wire or unpacked."""
+async def _bounded(response: httpcore.Response, max_bytes: int, encoding: str, url: str, grow: Callable[[int], Awaitable[None]]) -> bytes | None:
+    """The body, decoded; None when it grows past the cap, on the wire or unpacked. ``grow`` is asked before each part is kept."""
     unpack = zlib.decompressobj(wbits=47) if encoding in {"gzip", "x-gzip", "deflate"} else None
     if encoding not in {"", "identity"} and unpack is None:
         raise UnsupportedUrlError(f"{url} comes in the encoding {encoding!r}, which was not asked for")
@@ -217,6 +222,7 @@ async def _bounded(response: httpcore.Response, max_bytes: int, encoding: str, u
         size += len(chunk)
         if size > max_bytes:
             return None
+        await grow(len(chunk))
         parts.append(chunk)
     return b"".join(parts)
 

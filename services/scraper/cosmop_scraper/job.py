@@ -95,7 +95,7 @@ async def _scrape(runtime: Runtime, settings: Settings, run: RunHandle, what: Pl
                 seen,
                 peers,
                 pressure,
-                Memory(settings.memory_bytes),
+                fetcher.memory,
                 Tally(dict(earlier.counts) if earlier else None),
                 queries,
                 asyncio.Semaphore(settings.backlog),
@@ -232,7 +232,7 @@ class Scrape:
             await self._budget.settle(new=new, size=size)
 
     async def _record(self, download: Download) -> tuple[Outcome, str]:
-        async with self.memory.holding(len(download.body)):
+        with self.memory.share(len(download.body)):
             finding = await self.downloader.look(download)
             # In a task of its own: a job told to end must not leave half of it unsaid.
             record = asyncio.create_task(self.recorder.record(download, finding))
