@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 
-from nats.js.errors import KeyDeletedError, KeyNotFoundError
+from nats.js.errors import KeyDeletedError, KeyNotFoundError, NoKeysError
 
 from cosmop_common.bus import Bus
 from cosmop_common.names import token
@@ -24,6 +24,20 @@ class ActiveModels:
         except (KeyNotFoundError, KeyDeletedError):
             return None
         return (entry.value or b"").decode() or None
+
+    async def history(self, model: str) -> list[str]:
+        """Versions in the order in which they were made active, the present one last; as far back as the bucket remembers."""
+        bucket = await self._js.key_value("models")
+        try:
+            entries = await bucket.history(token(model))
+        except (KeyNotFoundError, NoKeysError):
+            return []
+        return [entry.value.decode() for entry in entries if entry.value]
+
+    async def before(self, model: str) -> str | None:
+        """The version that was active before the present one, or None."""
+        versions = await self.history(model)
+        return next((version for version in reversed(versions) if version != versions[-1]), None)
 
     async def activate(self, model: str, version: str) -> None:
         """Makes a version the active one."""

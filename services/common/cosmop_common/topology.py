@@ -31,6 +31,8 @@ WEEK = 7 * 24 * 3600.0
 #: Services that take jobs.
 JOB_SERVICES = ("scraper", "human-detector", "gan-trainer", "fid-evaluator", "classifier", "console")
 #: Key-value buckets: each collection's settings; the state of each run; which model version is active.
+#: Versions of a model that were active, the present one included: what a roll-back goes back to.
+MODEL_HISTORY = 16
 KV_BUCKETS = ("collections", "runs", "models")
 
 
@@ -113,6 +115,19 @@ async def provision(js: JetStreamContext, settings: ConnectionSettings) -> list[
         await js.add_consumer(spec.stream, consumer_config(spec, settings))
         made.append(f"consumer {spec.name}")
     for bucket in KV_BUCKETS:
-        await js.create_key_value(KeyValueConfig(bucket=bucket, history=1, max_bytes=settings.stream_max_bytes, replicas=settings.nats_replicas))
+        await _provision_bucket(js, bucket, settings)
         made.append(f"bucket {bucket}")
     return made
+
+
+async def _provision_bucket(js: JetStreamContext, bucket: str, settings: ConnectionSettings) -> None:
+    """A bucket; one that was made with a shorter history gets the longer one."""
+    history = MODEL_HISTORY if bucket == "models" else 1
+    try:
+        await js.create_key_value(KeyValueConfig(bucket=bucket, history=history, max_bytes=settings.stream_max_bytes, replicas=settings.nats_replicas))
+    except BadRequestError as error:
+        if error.err_code != _STREAM_NAME_IN_USE:
+            raise
+        config = (await js.stream_info(f"KV_{bucket}")).config
+        config.max_msgs_per_subject = history
+        await js.update_stream(config)

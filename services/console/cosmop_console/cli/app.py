@@ -13,6 +13,7 @@ from cosmop_common.pb.cosmop.v1 import runs_pb2
 from cosmop_console.cli import calls, embedded, exports, gan, humans, target
 from cosmop_console.cli import scrape as scrapes
 from cosmop_console.cli.experiments import experiment
+from cosmop_console.cli.models import models
 from cosmop_console.cli.options import OUT, Dataset, Endpoint, Home
 from cosmop_console.cli.run import make_plan, run_plan
 
@@ -26,6 +27,7 @@ app = typer.Typer(
 train = typer.Typer(no_args_is_help=True, help="Train a model on a dataset version.")
 app.add_typer(train, name="train")
 app.add_typer(experiment, name="experiment")
+app.add_typer(models, name="models")
 
 
 @app.command()
