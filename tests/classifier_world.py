@@ -177,8 +177,10 @@ class Serving:
 
 
 @asynccontextmanager
-async def serving(bus: Bus, store: Store, folder: Path, *, mode: Mode = "known", **engine_settings) -> AsyncIterator[Serving]:
-    settings = ServiceSettings(grpc_port=0)
+async def serving(
+    bus: Bus, store: Store, folder: Path, *, mode: Mode = "known", max_message_bytes: int = 64 << 20, **engine_settings
+) -> AsyncIterator[Serving]:
+    settings = ServiceSettings(grpc_port=0, max_message_bytes=max_message_bytes)
     engines = Engines(folder, decode_threads=2, **engine_settings)
     hub = Hub(store, ActiveModels(bus), engines)
     review, stopping = Review(Facts(bus), store, mode), asyncio.Event()

@@ -82,6 +82,11 @@ class Engine:
         """
         return await self._batcher.submit(request, deadline=deadline)
 
+    @property
+    def pending(self) -> int:
+        """Images between admission and answer."""
+        return self._batcher.pending
+
     def run(self, pixels: Array, *, with_map: bool) -> Features:
         """Features of preprocessed images (n, 3, size, size), past the queue: for smoke tests."""
         outputs = self._session.run(pixels, ["pooled", "map"] if with_map else ["pooled"])
