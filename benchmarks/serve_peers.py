@@ -22,6 +22,9 @@ from typing import Any
 import litserve as ls
 import numpy as np
 import torch
+from mlserver import MLModel, MLServer, ModelSettings, Settings
+from mlserver.settings import ModelParameters
+from mlserver.types import InferenceRequest, InferenceResponse, ResponseOutput
 from PIL import Image
 
 MAX_BATCH, WAIT = 16, 0.005
@@ -105,30 +108,27 @@ def litserve(port: int, head: Path) -> None:
     ls.LitServer(api, accelerator="cpu", workers_per_device=1).run(host="127.0.0.1", port=port, generate_client_file=False, log_level="warning")
 
 
-def mlserver(port: int, head: Path) -> None:
+class Runtime(MLModel):
     """MLServer with a custom runtime, its adaptive batching on, over gRPC."""
-    from mlserver import MLModel, MLServer, ModelSettings, Settings
-    from mlserver.types import InferenceRequest, InferenceResponse, ResponseOutput
 
-    class Runtime(MLModel):  # type: ignore[misc]
-        async def load(self) -> bool:
-            self.model = Model(head)
-            return True
+    async def load(self) -> bool:  # noqa: D102
+        self.model = Model(Path(self.settings.parameters.uri))
+        return True
 
-        async def predict(self, payload: InferenceRequest) -> InferenceResponse:
-            images = [item if isinstance(item, bytes) else item.encode() for item in payload.inputs[0].data]
-            batch = torch.stack(await asyncio.gather(*(asyncio.to_thread(self.model.prepare, image) for image in images)))
-            found = await asyncio.to_thread(self.model.predict, batch)
-            output = ResponseOutput(name="probability", shape=[len(found)], datatype="FP64", data=found)
-            return InferenceResponse(model_name=self.name, outputs=[output])
+    async def predict(self, payload: InferenceRequest) -> InferenceResponse:  # noqa: D102
+        images = [item if isinstance(item, bytes) else item.encode() for item in payload.inputs[0].data]
+        batch = torch.stack(await asyncio.gather(*(asyncio.to_thread(self.model.prepare, image) for image in images)))
+        found = await asyncio.to_thread(self.model.predict, batch)
+        output = ResponseOutput(name="probability", shape=[len(found)], datatype="FP64", data=found)
+        return InferenceResponse(model_name=self.name, outputs=[output])
 
-    async def run() -> None:
-        settings = Settings(host="127.0.0.1", http_port=port + 1, grpc_port=port, metrics_port=port + 2, parallel_workers=0, debug=False)
-        server = MLServer(settings)
-        model = ModelSettings(name="bench", implementation=Runtime, max_batch_size=MAX_BATCH, max_batch_time=WAIT)
-        await server.start([model])
 
-    asyncio.run(run())
+def mlserver(port: int, head: Path) -> None:
+    """An MLServer that runs its model in its own process."""
+    parameters = ModelParameters(uri=str(head))
+    model = ModelSettings(name="bench", implementation=Runtime, max_batch_size=MAX_BATCH, max_batch_time=WAIT, parameters=parameters)
+    settings = Settings(host="127.0.0.1", http_port=port + 1, grpc_port=port, metrics_port=port + 2, parallel_workers=0, debug=False)
+    asyncio.run(MLServer(settings).start([model]))
 
 
 def torchvision(port: int, head: Path) -> None:
