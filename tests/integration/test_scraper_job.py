@@ -15,6 +15,7 @@ from cosmop_common.pb.cosmop.v1 import facts_pb2, runs_pb2
 from cosmop_common.store import Store
 from cosmop_local.servers import free_ports
 from cosmop_scraper.settings import Settings
+from PIL import Image
 from scraper_bench import REFUSED, Bench, draw, photo_folder, refusals, sites
 from scraper_servers import Answer, Request, serving
 
@@ -193,6 +194,66 @@ async def test_a_cancelled_job_ends_and_leaves_whole_facts(bench: Bench, folder:
     sighted = await bench.sighted()
     assert 1 <= len(sighted) < 36
     assert {s.image for s in sighted} == set(await bench.scraped())
+
+
+@pytest.mark.parametrize("asked_for", [False, True])
+async def test_where_a_photo_was_taken_is_said_only_where_asked_for(bench: Bench, tmp_path: Path, asked_for: bool) -> None:
+    exif = Image.Exif()
+    exif.get_ifd(0x8825).update({1: "N", 2: (48.0, 51.0, 30.6), 3: "W", 4: (2.0, 17.0, 40.2)})
+    exif.get_ifd(0x8769)[0x9003] = "2026:01:01 12:00:00"
+    Image.effect_noise((200, 150), 60).convert("RGB").save(tmp_path / "here.jpg", exif=exif)
+    draw(tmp_path / "nowhere.jpg", 1)
+    await bench.collection(keep_location=asked_for)
+    run = await bench.scrape(source="folder", queries=[str(tmp_path)])
+    assert run.state == runs_pb2.RUN_STATE_SUCCEEDED, run.error
+    data = (tmp_path / "here.jpg").read_bytes()
+    image = hashlib.sha256(data).hexdigest()
+    scraped = await bench.scraped()
+    assert await bench.store.get_image(image) == data  # the bytes are kept as they came
+    assert [fact.HasField("location") for name, fact in scraped.items() if name != image] == [False]
+    assert scraped[image].HasField("location") == asked_for
+    if asked_for:
+        assert scraped[image].location.latitude == pytest.approx(48.8585, abs=1e-6)
+        assert scraped[image].location.longitude == pytest.approx(-2.2945, abs=1e-6)
+
+
+async def test_the_road_of_x_resumes_after_the_newest_post(bench: Bench, folder: Path) -> None:
+    """Two jobs: the second asks for what came after the first, as the first one's result says, and the key is in no fact."""
+    photo = (folder / "group-0" / "photo 00.jpg").read_bytes()
+
+    async def search(request: Request) -> None:
+        first = int(request.path.partition("since_id=")[2].partition("&")[0] or 0) + 1
+        media = [{"media_key": f"3_{first}", "type": "photo", "url": f"{server.origin}/media/{first}.jpg"}]
+        post = {"id": str(first), "text": "t", "edit_history_tweet_ids": [str(first)], "author_id": "7", "attachments": {"media_keys": [f"3_{first}"]}}
+        await request.json({"data": [post], "includes": {"media": media}, "meta": {"newest_id": str(first)}})
+
+    await bench.collection()
+    async with serving({"/2/tweets/search/recent": search}) as server:
+        server.answers |= {f"/media/{i}.jpg": lambda r, i=i: r.answer(photo + bytes(i), content_type="image/jpeg") for i in (1, 2)}
+        settings = Settings(x_api=server.origin, x_bearer_token="AAAAkeyAAAA", x_max_dollars=5)
+        first = await bench.scrape(source="x", queries=["refugees"], settings=settings)
+        newest = first.stages[0].result["newest_id"]
+        second = await bench.scrape(source="x", queries=["refugees"], settings=settings, options={"since_id": newest})
+        assert [h["authorization"] for h in server.seen_headers if "authorization" in h] == ["Bearer AAAAkeyAAAA"] * 2
+        assert all("authorization" not in h for p, h in zip(server.asked, server.seen_headers, strict=True) if p.startswith("/media"))
+    assert (newest, second.stages[0].result["newest_id"]) == ("1", "2")
+    assert second.stages[0].counts["new"] == 1
+    assert first.stages[0].result["estimate"].startswith("at most $5.00")
+    said = b"".join(s.SerializeToString() for s in await bench.sighted()) + first.SerializeToString() + second.SerializeToString()
+    assert b"AAAAkeyAAAA" not in said
+
+
+async def test_an_image_found_in_several_places_has_all_its_sightings(bench: Bench, folder: Path) -> None:
+    photo = (folder / "group-0" / "photo 00.jpg").read_bytes()
+    answers: dict[str, Answer] = {f"/{name}.jpg": lambda r: r.answer(photo, content_type="image/jpeg") for name in "abc"}
+    await bench.collection()
+    async with serving(answers) as server:
+        (folder / "list.csv").write_text("url,page_url,license,author\n" + "".join(f"{server.origin}/{n}.jpg,http://{n}.example/,CC0,{n}\n" for n in "abc"))
+        run = await bench.scrape(source="urls", queries=[str(folder / "list.csv")])
+    sighted = await bench.sighted()
+    assert len(await bench.scraped()) == 1
+    assert {(s.page_url, s.author, s.licence) for s in sighted} == {(f"http://{n}.example/", n, "CC0") for n in "abc"}
+    assert (run.stages[0].counts["new"], run.stages[0].counts["duplicate"]) == (1, 2)
 
 
 async def test_the_road_of_x_from_posts_to_facts(bench: Bench, folder: Path) -> None:

@@ -312,6 +312,12 @@ async def test_lists_of_urls(tmp_path: Path) -> None:
     assert await found(other, tmp_path / "list.parquet") == [("http://a.example/1.jpg", "", "Ann")]
     with pytest.raises(UrlListError, match=r"list\.csv has no column 'link' but url, page_url, who"):
         await found(other, tmp_path / "list.csv")
+    pq.write_table(pa.table({"URL": ["http://a.example/1.jpg"], "License": ["CC0"], "TEXT": ["t"]}), tmp_path / "usual.parquet")
+    (usual,) = [c async for c in plain.find(str(tmp_path / "usual.parquet"))]
+    assert (usual.image_url, usual.licence, usual.title) == ("http://a.example/1.jpg", "CC0", "t")
+    (tmp_path / "broken.parquet").write_bytes((tmp_path / "usual.parquet").read_bytes()[:-40] + b"x" * 40)
+    with pytest.raises(UrlListError, match=r"broken\.parquet"):
+        await found(plain, tmp_path / "broken.parquet")
     with pytest.raises(UrlListError, match=r"none\.txt"):
         await found(plain, tmp_path / "none.txt")
     with pytest.raises(FolderError, match="COSMOP_FOLDER_ROOT"):

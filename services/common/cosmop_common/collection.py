@@ -47,6 +47,8 @@ class ScrapeSettings(_Section):
     """Image formats that are taken."""
     respect_robots: bool = True
     """robots.txt, X-Robots-Tag and page-level noai/noimageai. False is noted in every sighting."""
+    keep_location: bool = False
+    """Whether facts say where a photo was taken, by its EXIF GPS position. It may be somebody's home."""
     allow_private_addresses: bool = False
     """Lets the scraper fetch from this machine and its network: for demonstrations and tests only."""
     requests_per_second: float = Field(default=2.0, gt=0)

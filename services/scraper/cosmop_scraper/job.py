@@ -91,7 +91,7 @@ async def _scrape(runtime: Runtime, settings: Settings, run: RunHandle, what: Pl
                 what,
                 source,
                 downloader,
-                Recorder(runtime.facts, runtime.store, seen, collection=run.job.collection, run=run.id, source=source.name),
+                Recorder(runtime.facts, runtime.store, seen, collection=run.job.collection, run=run.id, source=source.name, keep_location=scrape.keep_location),
                 seen,
                 peers,
                 pressure,

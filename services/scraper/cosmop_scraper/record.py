@@ -15,6 +15,7 @@ from cosmop_common.pb.cosmop.v1 import facts_pb2
 from cosmop_common.store import Store
 
 from cosmop_scraper.download import Download
+from cosmop_scraper.location import location_of
 from cosmop_scraper.seen import Seen
 from cosmop_scraper.verify import Finding
 
@@ -31,13 +32,14 @@ class Outcome(StrEnum):
 class Recorder:
     """Says what came of each download of one run."""
 
-    def __init__(self, facts: Facts, store: Store, seen: Seen, *, collection: str, run: str, source: str) -> None:
+    def __init__(self, facts: Facts, store: Store, seen: Seen, *, collection: str, run: str, source: str, keep_location: bool = False) -> None:
         self._facts = facts
         self._store = store
         self._seen = seen
         self._collection = collection
         self._run = run
         self._source = source
+        self._keep_location = keep_location
 
     async def record(self, download: Download, finding: Finding) -> tuple[Outcome, str]:
         """Stores and publishes; returns the outcome and, for a refusal, its reason's word.
@@ -66,6 +68,7 @@ class Recorder:
             refusal=finding.refusal,
             run=self._run,
             sighting=sighting,
+            location=location_of(download.body) if self._keep_location and finding.refusal is None else None,
         )
         new = await self._facts.create(scraped)
         await self._facts.create(sighting)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import csv
-from collections.abc import AsyncGenerator, Iterator, Mapping
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from itertools import islice
 from operator import itemgetter
 from pathlib import Path
@@ -29,16 +29,16 @@ class UrlsSource:
     name: ClassVar[str] = "urls"
     description: ClassVar[str] = "a text, CSV or Parquet file of image URLs; a query is a path, or one URL"
     options: ClassVar[Mapping[str, str]] = {
-        "url_column": "column of the image's URL (default: url)",
-        "page_column": "column of its page's URL (default: page_url)",
-        "title_column": "column of its title (default: title)",
-        "licence_column": "column of its licence (default: licence)",
-        "author_column": "column of its author (default: author)",
+        "url_column": "column of the image's URL (default: url or image_url)",
+        "page_column": "column of its page's URL (default: page_url or page)",
+        "title_column": "column of its title (default: title, caption or text)",
+        "licence_column": "column of its licence (default: licence or license)",
+        "author_column": "column of its author (default: author or creator)",
     }
 
     def __init__(self, context: SourceContext) -> None:
         self._root = context.settings.folder_root
-        self._columns = {field: context.option(f"{field}_column", default) for field, default in _DEFAULTS.items()}
+        self._columns = {field: (named,) if (named := context.option(f"{field}_column", "")) else usual for field, usual in _USUAL.items()}
 
     @classmethod
     def unavailable(cls, settings: Settings) -> str:  # noqa: ARG003 - the interface of all sources
@@ -62,36 +62,43 @@ class UrlsSource:
         """Holds nothing."""
 
 
-_DEFAULTS = {"url": "url", "page": "page_url", "title": "title", "licence": "licence", "author": "author"}
+#: Names that a column may have, capitals or not, where no option names it.
+_USUAL = {
+    "url": ("url", "image_url"),
+    "page": ("page_url", "page"),
+    "title": ("title", "caption", "text"),
+    "licence": ("licence", "license"),
+    "author": ("author", "creator"),
+}
 Row = dict[str, str]
 
 
 def _take(rows: Iterator[Row], path: Path) -> list[Row]:
     try:
         return list(islice(rows, _BATCH))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+    except (OSError, ValueError, csv.Error) as error:  # of pyarrow and of decoding, too
         raise UrlListError(f"{path} cannot be read: {error}") from error
 
 
-def _rows(path: Path, columns: dict[str, str]) -> Iterator[Row]:
-    """Rows of a file, by its suffix; only the columns named."""
+def _rows(path: Path, wanted: Mapping[str, Sequence[str]]) -> Iterator[Row]:
+    """Rows of a file, by its suffix; only the columns wanted."""
     suffix = path.suffix.lower()
     if suffix == ".parquet":
-        yield from _parquet(path, columns)
+        yield from _parquet(path, wanted)
     elif suffix in {".csv", ".tsv"}:
         with path.open(newline="", encoding="utf-8-sig") as source:
             reader = csv.DictReader(source, delimiter="\t" if suffix == ".tsv" else ",")
-            _need(path, columns["url"], reader.fieldnames or [])
+            columns = _columns(path, wanted, reader.fieldnames or [])
             for row in reader:
                 yield {field: (row.get(column) or "").strip() for field, column in columns.items()}
     else:
-        with path.open(encoding="utf-8") as source:
+        with path.open(encoding="utf-8-sig") as source:
             for line in source:
                 if line.strip() and not line.startswith("#"):
                     yield {"url": line.strip()}
 
 
-def _parquet(path: Path, columns: dict[str, str]) -> Iterator[Row]:
+def _parquet(path: Path, wanted: Mapping[str, Sequence[str]]) -> Iterator[Row]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -99,14 +106,17 @@ def _parquet(path: Path, columns: dict[str, str]) -> Iterator[Row]:
         table = pq.ParquetFile(path)
     except pa.ArrowInvalid as error:
         raise UrlListError(f"{path} is no Parquet file: {error}") from error
-    _need(path, columns["url"], table.schema_arrow.names)
-    present = {field: column for field, column in columns.items() if column in table.schema_arrow.names}
-    for batch in table.iter_batches(batch_size=_BATCH, columns=list(present.values())):
+    columns = _columns(path, wanted, table.schema_arrow.names)
+    for batch in table.iter_batches(batch_size=_BATCH, columns=list(columns.values())):
         for row in batch.to_pylist():
-            yield {field: str(row[column] or "").strip() for field, column in present.items()}
+            yield {field: str(row[column] or "").strip() for field, column in columns.items()}
 
 
-def _need(path: Path, column: str, names: object) -> None:
-    known = [str(name) for name in names] if isinstance(names, (list, tuple)) else []
-    if column not in known:
-        raise UrlListError(f"{path} has no column {column!r} but {', '.join(known) or 'none'}: name it with the option url_column")
+def _columns(path: Path, wanted: Mapping[str, Sequence[str]], names: Sequence[str]) -> dict[str, str]:
+    """Which column of a table holds what; what has none is left out. Raises ``UrlListError`` where no column holds the URLs."""
+    by_name = {name.lower(): name for name in reversed(names)} | {name: name for name in names}
+    found = {field: next((by_name[u] for u in usual if u in by_name), "") for field, usual in wanted.items()}
+    if not found["url"]:
+        what = " or ".join(map(repr, wanted["url"]))
+        raise UrlListError(f"{path} has no column {what} but {', '.join(names) or 'none'}: name it with the option url_column")
+    return {field: column for field, column in found.items() if column}

@@ -163,6 +163,7 @@ class Scraped(_message.Message):
     REFUSAL_FIELD_NUMBER: _builtins.int
     RUN_FIELD_NUMBER: _builtins.int
     SIGHTING_FIELD_NUMBER: _builtins.int
+    LOCATION_FIELD_NUMBER: _builtins.int
     collection: _builtins.str
     image: _builtins.str
     """sha256 of the bytes, lower-case hex; for a download that was cut off by the byte cap, sha256 of "url:" and its URL."""
@@ -187,6 +188,10 @@ class Scraped(_message.Message):
         publishes it from here, so that completed downloads and sightings stay as many.
         """
 
+    @_builtins.property
+    def location(self) -> Global___Location:
+        """Where the photo says that it was taken; only in collections that ask for it (scrape.keep_location)."""
+
     def __init__(
         self,
         *,
@@ -200,14 +205,39 @@ class Scraped(_message.Message):
         refusal: Global___Refusal | None = ...,
         run: _builtins.str = ...,
         sighting: Global___Sighted | None = ...,
+        location: Global___Location | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["at", b"at", "refusal", b"refusal", "sighting", b"sighting"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["at", b"at", "location", b"location", "refusal", b"refusal", "sighting", b"sighting"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["at", b"at", "collection", b"collection", "height", b"height", "image", b"image", "media_type", b"media_type", "refusal", b"refusal", "run", b"run", "sighting", b"sighting", "size", b"size", "width", b"width"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["at", b"at", "collection", b"collection", "height", b"height", "image", b"image", "location", b"location", "media_type", b"media_type", "refusal", b"refusal", "run", b"run", "sighting", b"sighting", "size", b"size", "width", b"width"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Scraped: _TypeAlias = Scraped  # noqa: Y015
+
+@_typing.final
+class Location(_message.Message):
+    """Degrees on the globe (WGS 84), north and east positive."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LATITUDE_FIELD_NUMBER: _builtins.int
+    LONGITUDE_FIELD_NUMBER: _builtins.int
+    latitude: _builtins.float
+    longitude: _builtins.float
+    def __init__(
+        self,
+        *,
+        latitude: _builtins.float = ...,
+        longitude: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["latitude", b"latitude", "longitude", b"longitude"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Location: _TypeAlias = Location  # noqa: Y015
 
 @_typing.final
 class Sighted(_message.Message):
