@@ -10,10 +10,16 @@ from cosmop_common.collection import ScrapeSettings
 from cosmop_common.errors import InvalidInputError
 from cosmop_common.pb.cosmop.v1 import runs_pb2
 
-from cosmop_scraper.candidate import Source
+from cosmop_scraper.candidate import Source, SourceContext
 from cosmop_scraper.errors import SourceOptionError, SourceUnavailableError
+from cosmop_scraper.fetch import Fetcher
+from cosmop_scraper.politeness import Politeness
 from cosmop_scraper.settings import Settings
 from cosmop_scraper.sources import source_named
+
+
+class BudgetError(InvalidInputError):
+    """A budget that is no amount."""
 
 
 class NoQueriesError(InvalidInputError):
@@ -46,8 +52,10 @@ def plan(job: runs_pb2.ScrapeJob, scrape: ScrapeSettings, settings: Settings) ->
     The collection's options belong to the collection's source; a job that names another one starts with none.
 
     Raises:
-        UnknownSourceError, SourceUnavailableError, SourceOptionError, NoQueriesError: it cannot be run, and why.
+        UnknownSourceError, SourceUnavailableError, SourceOptionError, NoQueriesError, BudgetError: it cannot be run, and why.
     """
+    if not 0 <= job.max_seconds < float("inf"):
+        raise BudgetError(f"max_seconds is {job.max_seconds}: expected seconds, or 0 for no bound")
     name = job.source or scrape.source
     source = source_named(name)
     options = ({**scrape.options} if name == scrape.source else {}) | dict(job.options)
@@ -60,3 +68,21 @@ def plan(job: runs_pb2.ScrapeJob, scrape: ScrapeSettings, settings: Settings) ->
     if not queries:
         raise NoQueriesError("the job has no queries and its collection no keywords: name at least one")
     return Plan(source, queries, options, scrape, job.max_images or scrape.max_images, job.max_bytes, job.max_seconds)
+
+
+async def rehearse(plan: Plan, settings: Settings) -> None:
+    """Makes the source and lets it go again: what it says of its options' values is said before the job begins.
+
+    Raises:
+        SourceOptionError: a value that it cannot use.
+    """
+
+    async def keep(name: str, data: bytes, media_type: str) -> str:  # noqa: ARG001 - the interface of keeping
+        return name
+
+    scrape = plan.scrape
+    fetcher = Fetcher(settings, Politeness(1, 1), respect_robots=scrape.respect_robots, allow_private=scrape.allow_private_addresses)
+    try:
+        await plan.source(SourceContext(settings, scrape, plan.options, fetcher, keep, plan.images)).close()
+    finally:
+        await fetcher.close()
