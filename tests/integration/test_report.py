@@ -184,7 +184,7 @@ async def test_the_experiment_the_copies_the_filter_and_the_curves_are_told(bus:
     assert "experiment" not in values["not_run"]
     page = (await store.get(keys.html_key)).decode()
     assert page.count("<svg") == 4, "measures, precision and recall, reliability, the experiment"
-    for text in ("Adding one hurts the binary classifier.", "3 bits", "4.3 %", "dark"):
+    for text in ("Adding one hurts the binary classifier.", "3 bits", "4.3\u00a0%", "dark"):
         assert text in page
     tables = {key.rsplit("/", 1)[-1]: (await store.get(key)).decode() async for key in store.list("reports/c-1/tables/")}
     assert "binary,synthetic-1,real + synthetic 1:1,auroc,0.8,0.7,0.9,-0.05,-0.09,-0.01" in tables["experiment.csv"].splitlines()

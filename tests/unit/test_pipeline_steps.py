@@ -34,7 +34,7 @@ async def test_a_failed_step_stops_only_what_needs_it(monkeypatch: pytest.Monkey
     monkeypatch.setattr(pipeline, "STEPS", steps(done, {"gan": NotReadyError("too few images")}))
     run = handle()
     failures = await pipeline._run_steps(SimpleNamespace(handle=run))
-    assert failures == {"gan": "too few images", "synthetic": "needs gan", "judge": "needs synthetic"}
+    assert failures == {"gan": "too few images", "synthetic": "needs gan", "judge": "needs synthetic", "experiment": "needs synthetic"}
     assert done == ["fit", "collect", "label", "freeze", "binary", "one-class", "report"]
     skipped = run.find_stage("judge")
     assert skipped is not None
@@ -49,7 +49,7 @@ async def test_run_again_does_only_what_is_missing(monkeypatch: pytest.MonkeyPat
     done.clear()
     monkeypatch.setattr(pipeline, "STEPS", steps(done, {}))
     assert await pipeline._run_steps(SimpleNamespace(handle=run)) == {}
-    assert done == ["gan", "synthetic", "judge", "report"]
+    assert done == ["gan", "synthetic", "judge", "experiment", "report"]
 
 
 async def test_an_interruption_is_no_failure(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -81,7 +81,8 @@ def draw(truth: Bools, groups: Sequence[str], synthetic: int, share: float, seed
         of_kind = np.nonzero(kind)[0]
         if not len(of_kind):
             raise ClassMissingError(f"the train split has no {name} image ({len(truth)} images): label more of that class, or freeze with other shares")
-        kept[rng.permutation(of_kind)[: max(1, round(share * len(of_kind)))]] = True
+        # A share of very few would leave too few to learn from.
+        kept[rng.permutation(of_kind)[: max(MIN_IMAGES, round(share * len(of_kind)))]] = True
     return Draw(number, np.nonzero(kept[member])[0], rng.permutation(synthetic))
 
 

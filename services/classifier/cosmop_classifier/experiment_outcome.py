@@ -37,11 +37,11 @@ class Asked:
 def method(asked: Asked, share: float) -> str:
     """How the intervals came about, in words."""
     return (
-        f"Each of {asked.seeds} seeds trains on its own {100 * share:.0f} % of the near-duplicate groups of the train split and on its own draw of synthetic "
-        f"images, the same under every condition. All are measured on the same {len(asked.truth)} test images ({len(set(asked.groups))} groups). Intervals are 95 %: "
-        "1,000 resamples of test groups and of seeds together (pigeonhole bootstrap), and for differences each resample takes real images alone off, on the "
-        "same images and seeds. AUROC was chosen to answer before anything was measured, because it depends on no threshold. Beyond that one comparison, "
-        "about one interval in twenty leaves out zero by chance alone."
+        f"Each of {asked.seeds} seeds trains on its own {100 * share:.0f} % of the near-duplicate groups of the train split and on its own draw of "
+        f"synthetic images, the same under every condition. All are measured on the same {len(asked.truth)} test images "
+        f"({len(set(asked.groups))} groups). Intervals are 95 %: 1,000 resamples of test groups and of seeds together (pigeonhole bootstrap), and for "
+        "differences each resample takes real images alone off, on the same images and seeds. AUROC was chosen to answer before anything was "
+        "measured, because it depends on no threshold. Beyond that one comparison, about one interval in twenty leaves out zero by chance alone."
     )
 
 

@@ -20,7 +20,7 @@ from cosmop_common.store import Store
 from cosmop_console.clients import connect
 from cosmop_console.pipeline_context import Context, finished
 from cosmop_console.pipeline_curate import collect_images, fit_filter, freeze, import_labels
-from cosmop_console.pipeline_learn import judge, make_synthetic, train_binary, train_gan, train_one_class, write_report
+from cosmop_console.pipeline_learn import ask_the_question, judge, make_synthetic, train_binary, train_gan, train_one_class, write_report
 from cosmop_console.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -36,6 +36,7 @@ STEPS = (
     ("one-class", train_one_class, ("freeze",)),
     ("synthetic", make_synthetic, ("gan",)),
     ("judge", judge, ("synthetic", "binary")),
+    ("experiment", ask_the_question, ("synthetic", "binary")),
     ("report", write_report, ()),
 )
 

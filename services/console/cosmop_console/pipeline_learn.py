@@ -8,9 +8,9 @@ from collections.abc import AsyncIterator
 
 from cosmop_common.errors import NotReadyError
 from cosmop_common.imagesets import read_set
-from cosmop_common.names import run_key
+from cosmop_common.names import dataset_key, model_key, run_key
 from cosmop_common.pb.cosmop.v1 import classifier_pb2, gan_trainer_pb2, runs_pb2
-from cosmop_common.records import ClassifiedSynthetic, SyntheticRecord
+from cosmop_common.records import ClassifiedSynthetic, DatasetRecord, ModelCard, SyntheticRecord
 
 from cosmop_console.pipeline_context import Context, finished
 from cosmop_console.report import build_report
@@ -106,6 +106,31 @@ async def judge(context: Context) -> None:
         judged = ClassifiedSynthetic(synthetic=run, model=f"{model}/{version}", total=record.count, positive=positive, probabilities=probabilities)
         await judged.save(context.store, run_key(context.handle.id, "synthetic-classified.json"))
         stage.set(positive=positive)
+
+
+async def ask_the_question(context: Context) -> None:
+    """The augmentation experiment, in small: one ratio, on the synthetic images that were made. Its features are mostly known already."""
+    collection, settings = context.collection, context.collection.classifier
+    if not finished(context.handle, "synthetic") or collection.gan.label not in {"", collection.positive}:
+        return
+    made = await SyntheticRecord.load(context.store, run_key(context.child("synthetic"), "synthetic.json"))
+    dataset = context.kept("freeze", "dataset")
+    version = await DatasetRecord.load(context.store, dataset_key(collection.name, dataset.partition("/")[2], "dataset.json"))
+    model, _, number = context.kept("binary", "model").partition("/")
+    card = await ModelCard.load(context.store, model_key(model, number, "card.json"))
+    # As many synthetic images as real ones, or the share of it that there are, to two digits.
+    ratio = min(1.0, max(0.01, math.floor(100 * made.count / max(1, version.splits["train"].get(version.positive, 0))) / 100))
+    with context.stage("experiment", unit="models") as stage:
+        run = context.child("experiment")
+        experiment = runs_pb2.AugmentationExperimentJob(
+            dataset=dataset, gan_run=context.child("gan"), synthetic=f"synthetic:{made.run}", network=settings.network, seed=settings.seed,
+            ratios=[ratio], options={"copies": str(max(1, card.details.get("copies", 1)))},
+        )  # fmt: skip
+        request = classifier_pb2.StartExperimentRequest(collection=collection.name, experiment=experiment, run=run, parent=context.handle.id)
+        await context.call("classifier", lambda: context.services.classifier.StartExperiment(request))
+        ended = await context.follow(run, "experiment")
+        stage.set(message="")
+        stage.result(**dict(ended.result))
 
 
 async def _wait_served(context: Context, model: str, version: str) -> None:

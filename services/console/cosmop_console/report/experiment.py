@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
-from cosmop_common.experiment_records import ExperimentRecord
-from cosmop_common.records import Value
+from cosmop_common.experiment_records import ConditionRecord, ExperimentRecord
 
 from cosmop_console.report import plots
 from cosmop_console.report.pages import environment
@@ -19,12 +19,12 @@ def page(found: ExperimentRecord) -> str:
 
 
 def view(found: ExperimentRecord) -> dict[str, Any]:
-    """What the template shows."""
-    return {
-        "record": found,
-        "plot": plots.differences(_rows(found), measure="AUROC"),
-        "classifiers": [(TITLES[c], found.findings[c], [row for row in found.conditions if row.classifier == c]) for c in found.findings],
-    }
+    """What the template shows: the record, and for each classifier its title, finding, conditions and plot."""
+    told = []
+    for classifier, finding in found.findings.items():
+        rows = [row for row in found.conditions if row.classifier == classifier]
+        told.append((TITLES[classifier], finding, rows, plots.differences(_points(rows), measure="AUROC")))
+    return {"record": found, "classifiers": told}
 
 
 def numbers(found: ExperimentRecord) -> dict[str, Any]:
@@ -32,16 +32,6 @@ def numbers(found: ExperimentRecord) -> dict[str, Any]:
     return found.model_dump(mode="json", exclude={"collection"})
 
 
-def _rows(found: ExperimentRecord) -> dict[str, list[tuple[str, float, tuple[float, float] | None]]]:
-    return {
-        TITLES[classifier]: [
-            (row.title, _point(row.differences["auroc"]), row.differences["auroc"].interval)
-            for row in found.conditions
-            if row.classifier == classifier and row.differences
-        ]
-        for classifier in found.findings
-    }
-
-
-def _point(value: Value) -> float:
-    return float("nan") if value.value is None else value.value
+def _points(rows: Sequence[ConditionRecord]) -> list[tuple[str, float, tuple[float, float] | None]]:
+    differences = [(row.title, row.differences["auroc"]) for row in rows if "auroc" in row.differences]
+    return [(title, value.value, value.interval) for title, value in differences if value.value is not None]

@@ -107,9 +107,9 @@ async def gather(bus: Bus, store: Store, run: str, funnel: console_pb2.Funnel) -
 
 
 async def _newest_experiment(store: Store, dataset: str, gan_run: str) -> ExperimentRecord | None:
-    """The experiment to tell: of those on this dataset version with this run's generator the one with most seeds, then the newest."""
+    """The experiment to tell: of those on this dataset version with this run's generator the one that tried most, then the newest."""
     found = [e async for e in experiments_of(store, dataset) if e.gan_run == gan_run]
-    return max(found, key=lambda e: (e.seeds, e.created), default=None)
+    return max(found, key=lambda e: (e.seeds * len(e.conditions), e.created), default=None)
 
 
 async def _find(store: Store, key: str) -> ClassifiedSynthetic | None:

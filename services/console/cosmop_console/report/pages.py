@@ -26,19 +26,26 @@ def environment() -> jinja2.Environment:
         undefined=jinja2.StrictUndefined,
     )
     made.filters |= {
-        "number": number, "interval": interval, "signed": signed, "percent": percent, "picture": picture, "png": png, "words": words, "data_uri": data_uri,
+        "number": number, "interval": interval, "signed": signed, "percent": percent, "picture": picture, "png": png, "words": words,
+        "measure": measure, "data_uri": data_uri,
     }  # fmt: skip
     return made
 
 
 def number(value: float | None, digits: int = 3) -> str:
     """A measured number, or a dash where there is none."""
-    return _DASH if value is None else f"{value:.{digits}f}".replace("-", _MINUS)
+    if value is None:
+        return _DASH
+    text = f"{value:.{digits}f}"
+    return (text if float(text) else text.lstrip("-")).replace("-", _MINUS)
 
 
 def signed(value: float | None, digits: int = 3) -> str:
     """A difference, with its sign."""
-    return _DASH if value is None else f"{value:+.{digits}f}".replace("-", _MINUS)
+    if value is None:
+        return _DASH
+    text = f"{value:+.{digits}f}"
+    return (text if float(text) else text[1:]).replace("-", _MINUS)
 
 
 def interval(pair: Any, digits: int = 3) -> str:
@@ -48,7 +55,12 @@ def interval(pair: Any, digits: int = 3) -> str:
 
 def percent(share: float | None, digits: int = 1) -> str:
     """``70.5 %``."""
-    return _DASH if share is None else f"{100 * share:.{digits}f} %"
+    return _DASH if share is None else f"{100 * share:.{digits}f}\u00a0%"
+
+
+def measure(name: str) -> str:
+    """A measure as people write it: ``fid`` is FID."""
+    return name.upper() if name in {"fid", "kid", "f1", "auroc"} else name
 
 
 def words(name: str) -> str:

@@ -21,6 +21,8 @@ COLOURS = (ACCENT, WARN, THIRD)
 #: What stands for each in the page's style sheet, so that plots follow it into the dark.
 _NAMES = {INK: "var(--ink)", ACCENT: "var(--accent)", WARN: "var(--warn)", THIRD: "var(--third)", FAINT: "var(--faint)"}
 
+#: Differences under this are drawn as small.
+_LEAST_EDGE = 0.02
 _STYLE: Any = {
     "font.family": "sans-serif", "font.size": 9, "axes.edgecolor": FAINT, "axes.labelcolor": INK, "xtick.color": INK, "ytick.color": INK, "text.color": INK,
     "axes.spines.top": False, "axes.spines.right": False, "svg.fonttype": "none", "figure.constrained_layout.use": True, "legend.frameon": False,
@@ -102,7 +104,7 @@ def measures(ours: Mapping[str, Mapping[str, tuple[float, Interval | None]]], pa
                 if name in paper.get(classifier, {}):
                     axes.plot(x, paper[classifier][name], marker="D", markersize=6, markerfacecolor="none", markeredgecolor=INK, linestyle="none")
         axes.plot([], [], marker="D", markersize=6, markerfacecolor="none", markeredgecolor=INK, linestyle="none", label="the paper, on its own data")
-        axes.set_xticks(range(len(names)), names)
+        axes.set_xticks(range(len(names)), [name.upper() if name in {"f1", "auroc"} else name for name in names])
         axes.set_ylim(0, 1.02)
         figure.legend(loc="outside upper center", ncols=4, fontsize=8)
         return _svg(figure)
@@ -148,25 +150,45 @@ def reliability(bins: Sequence[tuple[float, float, Interval | None, int]]) -> st
         return _svg(figure)
 
 
-def differences(rows: Mapping[str, Sequence[tuple[str, float, Interval | None]]], *, measure: str) -> str:
-    """What each condition changes against real images alone, one panel for each classifier.
+def differences(points: Sequence[tuple[str, float, Interval | None]], *, measure: str) -> str:
+    """What each condition changes against real images alone.
+
+    Training on synthetic images alone can change so much that nothing else could be read: what lies far outside the others is an arrow at
+    the edge, with its number.
 
     Args:
-        rows: by classifier: condition in words, difference, interval.
+        points: condition in words, difference, interval.
+        measure: its name.
     """
     with mpl.rc_context(_STYLE):
-        figure, panels = plt.subplots(1, len(rows), figsize=(3.7 * len(rows) + 1.4, 2.5), sharey=True, squeeze=False)
-        for axes, (classifier, points) in zip(panels[0], rows.items(), strict=True):
-            axes.axvline(0, color=FAINT, linewidth=1)
-            for place, (_, value, interval) in enumerate(points):
-                certain = interval is not None and (interval[0] > 0 or interval[1] < 0)
-                colour = (THIRD if value > 0 else WARN) if certain else ACCENT
-                if interval:
-                    axes.plot(list(interval), [place, place], color=colour, linewidth=1.6)
-                axes.plot(value, place, marker="o", markersize=5, color=colour)
-            axes.set_yticks(range(len(points)), [title for title, *_ in points])
-            axes.set_title(classifier, fontsize=9, loc="left")
-            axes.margins(y=0.12)
-        panels[0][0].invert_yaxis()
-        figure.supxlabel(f"{measure}, minus that of real images alone", fontsize=9, color=INK)
+        figure, axes = _axes(5.6, 2.3)
+        edge = _edge(points)
+        axes.axvline(0, color=FAINT, linewidth=1)
+        for place, (_, value, interval) in enumerate(points):
+            certain = interval is not None and (interval[0] > 0 or interval[1] < 0)
+            colour = (THIRD if value > 0 else WARN) if certain else ACCENT
+            if abs(value) > edge:
+                side = 1 if value > 0 else -1
+                axes.plot(side * edge * 0.97, place, marker=">" if side > 0 else "<", markersize=6, color=colour, linestyle="none")
+                text = f"{value:+.2f}".replace("-", "\u2212")
+                axes.annotate(text, (side * edge * 0.92, place), color=colour, fontsize=8, va="center", ha="right" if side > 0 else "left")
+                continue
+            if interval:
+                axes.plot([max(-edge, interval[0]), min(edge, interval[1])], [place, place], color=colour, linewidth=1.6)
+            axes.plot(value, place, marker="o", markersize=5, color=colour)
+        axes.set_yticks(range(len(points)), [title for title, *_ in points])
+        axes.set_xlim(-edge, edge)
+        axes.locator_params(axis="x", nbins=7)
+        axes.margins(y=0.12)
+        axes.invert_yaxis()
+        axes.set_xlabel(f"{measure}, minus that of real images alone")
         return _svg(figure)
+
+
+def _edge(points: Sequence[tuple[str, float, Interval | None]]) -> float:
+    """Half the width of a panel: the farthest interval that is not more than four times as far as the middle one."""
+    reach = sorted(max(abs(value), *(abs(end) for end in interval or (0.0,))) for _, value, interval in points if value == value)  # noqa: PLR0124 - not NaN
+    if not reach:
+        return 1.0
+    usual = max(reach[len(reach) // 2], _LEAST_EDGE)
+    return 1.15 * max(r for r in [usual, *reach] if r <= 4 * usual)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 from cosmop_console.report import experiment, paper, plots
 from cosmop_console.report.gather import ReportData
-from cosmop_console.report.pages import environment, words
+from cosmop_console.report.pages import environment, measure, words
 
 _TITLES = {
     "fit": "fit the human filter", "scrape": "scrape", "dedup": "deduplicate", "screen": "screen for people", "label": "import labels",
@@ -36,6 +37,7 @@ def render(data: ReportData, values: dict[str, Any], tables: dict[str, str]) -> 
         table_1_notes=paper.TABLE_1_NOTES,
         funnel_rows=_funnel_rows(values["funnel"]),
         plots=_plots(data, values),
+        slices=_slices(values["classifiers"]),
         experiment=experiment.view(data.experiment) if data.experiment else None,
     )
 
@@ -49,6 +51,17 @@ def _plots(data: ReportData, values: dict[str, Any]) -> dict[str, str]:
         "precision_recall": _precision_recall(values["classifiers"]),
         "reliability": _reliability(values["classifiers"]),
     }
+
+
+def _slices(classifiers: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
+    """The slices that tell images apart, by classifier."""
+    told = {}
+    for kind in ("binary", "one_class"):
+        found = (classifiers.get(kind, {}).get("evaluation") or {}).get("slices", [])
+        sizes = Counter(s["by"] for s in found)
+        if parts := [s for s in found if sizes[s["by"]] > 1]:
+            told[kind] = parts
+    return told
 
 
 def _funnel_rows(funnel: dict[str, Any]) -> list[dict[str, Any]]:
@@ -74,7 +87,7 @@ def _curve(gan: dict[str, Any] | None) -> str:
     if not gan or not judged:
         return ""
     intervals = [tuple(s["interval"]) if s["interval"] else None for s in judged]
-    return plots.curve([s["kimg"] for s in judged], [s["value"] for s in judged], intervals, metric=judged[0]["metric"], best=gan["best"])
+    return plots.curve([s["kimg"] for s in judged], [s["value"] for s in judged], intervals, metric=measure(judged[0]["metric"]), best=gan["best"])
 
 
 def _histogram(data: ReportData) -> str:
