@@ -22,9 +22,12 @@ _MEDIA_TYPES = {pillow: f"image/{ours}" for ours, pillow in FORMATS.items()} | {
 
 MAX_PIXELS = 100_000_000
 
-# Ours is checked from the header, with a reason; Pillow's own guard stays as the second line.
+# Ours is checked from the header, with a reason; Pillow's own guard (an error at twice this) stays as the second line.
 Image.MAX_IMAGE_PIXELS = 178_956_970
 ImageFile.LOAD_TRUNCATED_IMAGES = False
+# Once and for all: ``warnings.catch_warnings`` around each decoding would not be safe where several threads decode.
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
 @dataclass(frozen=True)
@@ -44,12 +47,10 @@ def open_image(data: bytes, *, formats: Sequence[str] = tuple(FORMATS), max_pixe
         RefusedImageError: no image, a format not taken, or more than ``max_pixels``.
     """
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            image = Image.open(io.BytesIO(data), formats=[FORMATS[f] for f in formats])
+        image = Image.open(io.BytesIO(data), formats=[FORMATS[f] for f in formats])
     except UnidentifiedImageError as error:
         raise _unidentified(data, formats) from error
-    except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
+    except Image.DecompressionBombError as error:
         raise RefusedImageError(facts_pb2.REFUSAL_REASON_TOO_MANY_PIXELS, f"more than {max_pixels:,} pixels: {error}") from error
     except Exception as error:
         raise RefusedImageError(facts_pb2.REFUSAL_REASON_CORRUPT, f"its header cannot be read: {error}") from error
@@ -103,9 +104,7 @@ def decode_rgb(data: bytes, *, max_pixels: int = MAX_PIXELS, at_least: int | Non
 def load_pixels(image: Image.Image) -> None:
     """Decodes the pixels of an opened image. Raises ``RefusedImageError`` where they are damaged or cut off."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            image.load()
+        image.load()
     except Exception as error:
         raise RefusedImageError(facts_pb2.REFUSAL_REASON_CORRUPT, f"its pixels do not decode: {error}") from error
 

@@ -224,6 +224,8 @@ async def _bounded(response: httpcore.Response, max_bytes: int, encoding: str, u
             return None
         await grow(len(chunk))
         parts.append(chunk)
+    if unpack is not None and parts and not unpack.eof:
+        raise FetchError(f"{url} ended before its {encoding} data did")
     return b"".join(parts)
 
 

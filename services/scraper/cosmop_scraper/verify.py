@@ -11,6 +11,7 @@ from cosmop_common.names import sha256_hex
 from cosmop_common.pb.cosmop.v1 import facts_pb2
 from PIL import Image
 
+from cosmop_scraper.ending import missing_end
 from cosmop_scraper.polyglot import second_nature
 
 _UNKNOWN = ImageInfo("", 0, 0)
@@ -32,6 +33,8 @@ def verify(data: bytes, scrape: ScrapeSettings) -> Finding:
     image = sha256_hex(data)
     try:
         info = inspect(data, formats=scrape.formats, max_pixels=scrape.max_pixels)
+        if what := missing_end(data):
+            raise RefusedImageError(facts_pb2.REFUSAL_REASON_CORRUPT, f"it is cut off: {what}")
         _filter(info, scrape)
         if what := second_nature(data):
             raise RefusedImageError(facts_pb2.REFUSAL_REASON_POLYGLOT, f"an image, and {what} as well")
