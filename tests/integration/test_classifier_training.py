@@ -8,11 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from classifier_world import drawing, drawn_dataset, serving
+from cosmop_classifier import tuning
 from cosmop_classifier.binary import LinearFit
+from cosmop_classifier.finetune import _Trainer
 from cosmop_classifier.heads import LinearHead
 from cosmop_classifier.training import Workbench
 from cosmop_classifier.worker import train_classifier
 from cosmop_common.bus import Bus
+from cosmop_common.errors import StoppingError
 from cosmop_common.jobs import run_jobs, submit
 from cosmop_common.model_evaluation import ModelEvaluation, evaluation_file
 from cosmop_common.models_kv import ActiveModels
@@ -161,6 +164,31 @@ async def test_fine_tuning_is_registered_with_its_own_network(
     assert [a.probability for a in answers] == pytest.approx([p.score for p in predictions.predictions[:3]], abs=1e-4)
 
 
+async def test_a_job_killed_in_fine_tuning_goes_on_behind_its_last_epoch(
+    bus: Bus, store: Store, settings: ConnectionSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    epochs: list[int] = []
+    epoch, save = _Trainer._epoch, tuning._Checkpoint.save
+
+    def counted(trainer: _Trainer, number: int) -> None:
+        epochs.append(number)
+        epoch(trainer, number)
+
+    def killed(checkpoint: tuning._Checkpoint, data: bytes) -> None:
+        save(checkpoint, data)
+        if epochs == [1]:
+            raise StoppingError("the pod is taken away")
+
+    monkeypatch.setattr(_Trainer, "_epoch", counted)
+    monkeypatch.setattr(tuning._Checkpoint, "save", killed)
+    dataset = await drawn_dataset(store, "killed", {"train": (6, 6), "val": (3, 3), "test": (2, 2)})
+    run = await train(bus, store, settings, dataset, "binary", "killed-1", copies="0", epochs="2")
+    assert run.state == runs_pb2.RUN_STATE_SUCCEEDED, run.error
+    assert epochs == [1, 2], "an epoch that is done is not done again"
+    card = await ModelCard.load(store, model_key(*run.result["model"].split("/"), "card.json"))
+    assert len(card.details["validation_losses"]) == 1 + 2
+
+
 async def test_twenty_images_without_a_validation_split_work(bus: Bus, store: Store, settings: ConnectionSettings) -> None:
     dataset = await drawn_dataset(store, "small", {"train": (7, 7), "val": (0, 0), "test": (3, 3)})
     run = await train(bus, store, settings, dataset, "binary", "small-1", copies="0", epochs="0")
@@ -173,7 +201,7 @@ async def test_twenty_images_without_a_validation_split_work(bus: Bus, store: St
 async def test_every_one_class_method_is_trained_measured_and_served(bus: Bus, store: Store, settings: ConnectionSettings, tmp_path: Path) -> None:
     dataset = await drawn_dataset(store, "ways", {"train": (24, 4), "val": (3, 3), "test": (8, 8)})
     for seed in range(300, 312):
-        await store.put(f"background/{seed}.jpg", drawing(seed, False))
+        await store.put(f"background/{seed}.jpg", drawing(seed, positive=False))
     streamed = {"paper_images": "12", "svm_images": "20"}
     runs = {
         "logistic": await train(bus, store, settings, dataset, "one_class", "ways-l", method="logistic", background="prefix:background/", paper="no"),

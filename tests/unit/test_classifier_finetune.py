@@ -75,3 +75,10 @@ def test_a_word_to_stop_is_heard_within_an_epoch() -> None:
 
     with pytest.raises(KeyboardInterrupt):
         train(Recipe(50), hooks=Hooks(check=stop))
+
+
+def test_mixed_precision_learns_as_well() -> None:
+    half, whole = train(Recipe(4, augmented=False, half=True)), train(Recipe(4, augmented=False))
+    assert half.losses != whole.losses
+    assert half.losses[half.best_epoch] == pytest.approx(whole.losses[whole.best_epoch], abs=0.05)
+    assert all(p.dtype == torch.float32 for p in half.network.parameters())

@@ -66,6 +66,8 @@ class Recipe:
     seed: int = 0
     device: str = "cpu"
     augmented: bool = True
+    #: Mixed precision: the forward pass in bfloat16, weights and sums in float32. Its exponents are float32's: no loss scaling.
+    half: bool = False
     #: On ``time.monotonic``'s clock; an epoch that it cuts short still counts.
     deadline: float = float("inf")
 
@@ -179,7 +181,7 @@ class _Trainer:
             maps = [augment.draw(self.recipe.seed, self.train.ids[i], _FIRST_COPY + number) for i in indices]
             seen = augment.apply(pixels, maps) if self.recipe.augmented else pixels
             target = torch.from_numpy(self.train.truth[indices]).float().to(self.recipe.device)
-            with torch.autocast(self.recipe.device, dtype=torch.bfloat16, enabled=self.recipe.device == "cuda"):
+            with torch.autocast(self.recipe.device, dtype=torch.bfloat16, enabled=self.recipe.half):
                 logits = self._logits(seen)
             loss = self.loss(logits.float(), target)
             self.optimizer.zero_grad(set_to_none=True)

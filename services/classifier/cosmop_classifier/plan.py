@@ -61,6 +61,8 @@ class Options:
     copies: int = -1
     #: Binary: epochs of fine-tuning the network; 0: the network stays frozen; -1: as the budget allows.
     epochs: int = -1
+    #: Binary: fine-tuning in "bf16" or "fp32"; "auto": bf16 on CUDA.
+    precision: str = "auto"
     #: Binary: train on the real images of the train split ("yes"), or on the synthetic set and the real negatives only ("no").
     real: str = "yes"
     #: At most so many synthetic images; 0: all.
@@ -138,6 +140,7 @@ def read_options(given: Mapping[str, str]) -> Options:
     options = Options(**values)
     Goal.parse(options.goal)
     _one_of("augmentation", options.augmentation, ("paper", "none"))
+    _one_of("precision", options.precision, ("auto", "bf16", "fp32"))
     _one_of("method", options.method, METHODS)
     for name in ("real", "paper", "activate"):
         _one_of(name, str(getattr(options, name)), ("yes", "no"))

@@ -82,7 +82,9 @@ async def tune(
 
     checkpoint = _Checkpoint(bench)
     deadline = bench.started + bench.plan.max_seconds * (1 - _RESERVE) if bench.plan.max_seconds else float("inf")
-    recipe = Recipe(epochs, bench.plan.seed, "cuda" if wants_cuda(bench.settings) else "cpu", bench.plan.options.augmentation == "paper", deadline)
+    device, options = "cuda" if wants_cuda(bench.settings) else "cpu", bench.plan.options
+    half = options.precision == "bf16" or (options.precision == "auto" and device == "cuda")
+    recipe = Recipe(epochs, bench.plan.seed, device, options.augmentation == "paper", half, deadline)
     hooks = Hooks(bench.run.check, lambda number, loss: progress.set(done=number, message=f"validation loss {loss:.4f}"), checkpoint.save)
     train, val = images(items, truth), images(bench.items("val"), bench.truth("val"))
     before = await checkpoint.load()

@@ -13,6 +13,14 @@ class WeightsUnavailableError(NotReadyError):
     """The weights are neither installed nor in a folder, and cannot be downloaded."""
 
 
+class WeightsFormatError(InvalidInputError):
+    """A file of weights does not hold what its network needs."""
+
+
+class WeightsSettingError(InvalidInputError):
+    """``COSMOP_WEIGHTS_FILES`` does not name a file and its sha256."""
+
+
 class WeightsChecksumError(ChecksumError):
     """A file of weights is not the one that was published."""
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file
 from torch import nn
 
+from cosmop_vision.errors import WeightsFormatError
 from cosmop_vision.networks import Network, find_network
 from cosmop_vision.settings import VisionSettings
 from cosmop_vision.weights import weights_file
@@ -53,9 +56,23 @@ def load_backbone(name: str, settings: VisionSettings | None = None, *, pretrain
     network = find_network(name)
     state = None
     if pretrained:
-        state = torch.load(weights_file(network.weights, settings or VisionSettings()), map_location="cpu", weights_only=True)
-    body = _efficientnet_lite(state) if network.family == "efficientnet_lite" else _torchvision(network.name, state)
+        state = _state(network, weights_file(network.weights, settings or VisionSettings()))
+    try:
+        body = _efficientnet_lite(state) if network.family == "efficientnet_lite" else _torchvision(network.name, state)
+    except RuntimeError as error:
+        raise WeightsFormatError(f"{network.weights.file} does not hold the weights of {name}: {str(error)[:500]}") from error
     return Backbone(network, body).eval()
+
+
+def _state(network: Network, path: Path) -> dict[str, torch.Tensor]:
+    """Plain tensors by name: safetensors, or a file of torch that can hold nothing else."""
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        state: dict[str, torch.Tensor] = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise WeightsFormatError(f"{path} cannot be read as weights of {network.name} ({str(error)[:300]}): expected safetensors, or plain tensors") from error
+    return state
 
 
 class _EfficientNetLite(nn.Module):

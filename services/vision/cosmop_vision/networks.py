@@ -6,10 +6,13 @@ torchvision's own metadata is tested.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Literal
 
-from cosmop_vision.errors import UnknownNetworkError
+from cosmop_vision.errors import UnknownNetworkError, WeightsSettingError
+from cosmop_vision.settings import VisionSettings
 
 _PYTORCH = "https://download.pytorch.org/models"
 _IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -30,6 +33,8 @@ class Weights:
     #: An installed Python package that holds the file, and the path in it.
     package: str = ""
     path: str = ""
+    #: A file of this machine that somebody named (``COSMOP_WEIGHTS_FILES``): no other place is looked into.
+    local: str = ""
 
 
 @dataclass(frozen=True)
@@ -91,8 +96,22 @@ NETWORKS: dict[str, Network] = {
 
 
 def find_network(name: str) -> Network:
-    """The network of this name. Raises ``UnknownNetworkError``."""
+    """The network of this name, on the weights that ``COSMOP_WEIGHTS_FILES`` names for it, else on the published ones.
+
+    Raises:
+        UnknownNetworkError: there is none.
+        WeightsSettingError: the setting cannot be read.
+    """
     try:
-        return NETWORKS[name]
+        network = NETWORKS[name]
     except KeyError:
         raise UnknownNetworkError(f"there is no network {name!r}: known are {', '.join(sorted(NETWORKS))}") from None
+    own = VisionSettings().weights_files.get(name)
+    return network if own is None else replace(network, weights=_own(name, own))
+
+
+def _own(name: str, text: str) -> Weights:
+    path, _, sha256 = text.rpartition("#")
+    if not path or not re.fullmatch(r"[0-9a-f]{64}", sha256):
+        raise WeightsSettingError(f"COSMOP_WEIGHTS_FILES names {text!r} for {name}: expected <path>#<sha256 of the file>, 64 hex digits")
+    return Weights(Path(path).name, sha256, local=path)

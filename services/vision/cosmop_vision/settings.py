@@ -16,6 +16,8 @@ class VisionSettings(BaseSettings):
 
     weights_dir: Path | None = None
     """A folder that holds files of weights under their published names; looked into before anything is downloaded."""
+    weights_files: dict[str, str] = {}
+    """Weights of one's own, by network: ``{"resnet50": "/weights/mine.safetensors#<sha256>"}`` (or a ``.pth`` of plain tensors)."""
     weights_mirror: str = ""
     """Base URL that serves those files instead of their publisher."""
     weights_seconds: float = 60.0

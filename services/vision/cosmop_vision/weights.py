@@ -22,19 +22,30 @@ log = logging.getLogger(__name__)
 def weights_file(weights: Weights, settings: VisionSettings) -> Path:
     """A local file that holds these weights, its sha256 checked.
 
-    Looked for in this order: ``COSMOP_WEIGHTS_DIR``, the package that ships them, the cache, then the download (from
-    ``COSMOP_WEIGHTS_MIRROR`` where that is set), which is kept in the cache.
+    The one that ``COSMOP_WEIGHTS_FILES`` names for a network; otherwise looked for in this order: ``COSMOP_WEIGHTS_DIR``, the
+    package that ships them, the cache, then the download (from ``COSMOP_WEIGHTS_MIRROR`` where that is set), which is kept in
+    the cache.
 
     Raises:
         WeightsUnavailableError: none of these has the file.
         WeightsChecksumError: a file of that name holds something else.
     """
+    if weights.local:
+        return _named(weights)
     places = [_in_folder(weights, settings), _in_package(weights), settings.cache / "weights" / weights.file]
     for place in places:
         if place is not None and place.is_file():
             _check(place, weights)
             return place
     return _download(weights, settings)
+
+
+def _named(weights: Weights) -> Path:
+    path = Path(weights.local).expanduser()
+    if not path.is_file():
+        raise WeightsUnavailableError(f"COSMOP_WEIGHTS_FILES names {path}, which is no file here: put it there, or take the network out of the setting")
+    _check(path, weights)
+    return path
 
 
 def _in_folder(weights: Weights, settings: VisionSettings) -> Path | None:
@@ -52,7 +63,11 @@ def _check(path: Path, weights: Weights) -> None:
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     if not digest.startswith(weights.sha256):
-        raise WeightsChecksumError(f"{path} has sha256 {digest}, published is {weights.sha256}: delete the file, it is fetched again where it can be")
+        raise WeightsChecksumError(f"{path} has sha256 {digest}, expected is {weights.sha256}: " + _cure(weights))
+
+
+def _cure(weights: Weights) -> str:
+    return "correct COSMOP_WEIGHTS_FILES, or the file" if weights.local else "delete the file, it is fetched again where it can be"
 
 
 def _download(weights: Weights, settings: VisionSettings) -> Path:
