@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 from pathlib import Path
 
@@ -10,14 +11,16 @@ import numpy as np
 import onnx
 import pytest
 from cosmop_common.errors import InvalidInputError, RefusedImageError
-from cosmop_human_detector.__main__ import default_model
+from cosmop_human_detector import coco
 from cosmop_human_detector.coco import CocoDetector, coco_version
+from cosmop_human_detector.default import default_model
 from cosmop_human_detector.detectors import smoke_test
 from cosmop_human_detector.errors import ModelFileError, SmokeTestError
-from cosmop_human_detector.nanodet import NanoDet
-from cosmop_human_detector.registry import onnx_version
+from cosmop_human_detector.nanodet import THRESHOLD, NanoDet
+from cosmop_human_detector.registry import onnx_version, shipped
 from cosmop_human_detector.settings import Settings
 from cosmop_vision.errors import WeightsUnavailableError
+from cosmop_vision.networks import Weights
 from cosmop_vision.settings import VisionSettings
 from cosmop_vision.torch_quirks import non_maximum_suppression
 from onnx import TensorProto, helper
@@ -78,15 +81,56 @@ def test_a_file_of_another_kind_is_refused(tmp_path: Path) -> None:
         NanoDet(tiny(tmp_path / "tiny.onnx", classes=20))
 
 
+def test_an_input_of_another_shape_or_no_network_at_all_is_refused_with_the_cure(tmp_path: Path) -> None:
+    path = tiny(tmp_path / "tiny.onnx")
+    model = onnx.load(path)
+    model.graph.input[0].type.tensor_type.shape.dim[2].dim_value = 64
+    onnx.save(model, path)
+    with pytest.raises(ModelFileError, match="1 x 3 x side x side"):
+        NanoDet(path)
+    path.write_bytes(path.read_bytes()[:200])
+    with pytest.raises(ModelFileError, match="fetch the file again"):
+        NanoDet(path)
+
+
+def test_nanodet_locates_people_in_shares_of_the_image(tmp_path: Path) -> None:
+    """One cell of stride 32 whose person is blue and whose distances are one bin each, of 0 strides: a point in the middle of the input."""
+    path = tiny(tmp_path / "tiny.onnx")
+    model = onnx.load(path)
+    model.graph.node[-1].CopyFrom(
+        helper.make_node("Constant", [], ["boxes"], value=helper.make_tensor("v", TensorProto.FLOAT, [1, 1, 8], [0, 9, 0, 9, 9, 0, 9, 0]))
+    )
+    onnx.save(model, path)
+    (box,) = NanoDet(path).people(Image.new("RGB", (100, 50), (0, 0, 255)), 0.5)
+    near, far = 1 / (1 + np.exp(9)), 1 / (1 + np.exp(-9))
+    assert (box.left, box.right) == (pytest.approx(max(0, 0.5 - far), abs=1e-6), pytest.approx(0.5 + near, abs=1e-6))
+    assert (box.top, box.bottom) == (0, pytest.approx(0.5 + 2 * near, abs=1e-6))
+    assert NanoDet(path).people(Image.new("RGB", (100, 50), (255, 0, 0)), 0.5) == []
+
+
+def test_auto_takes_a_coco_detector_where_its_weights_are_and_the_head_where_not(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    wanted = Settings(human_detector="auto:ssdlite320_mobilenet_v3_large")
+    none = VisionSettings(cache_dir=tmp_path, weights_mirror="http://127.0.0.1:1")
+    assert default_model(wanted, none)[0] == shipped()[0]
+    assert "the shipped head screens" in caplog.text
+    data = b"stands for the weights"
+    published = Weights("detector.pth", hashlib.sha256(data).hexdigest())
+    (tmp_path / published.file).write_bytes(data)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(coco, "published", lambda _name: published)
+        card, _ = default_model(wanted, VisionSettings(cache_dir=tmp_path, weights_dir=tmp_path))
+    assert card.details["backend"] == "torchvision"
+
+
 def test_the_onnx_setting_is_checked(tmp_path: Path) -> None:
     path = tiny(tmp_path / "tiny.onnx")
     card, files = default_model(Settings(human_detector=f"onnx:{path}"))
     assert files["model.onnx"] == path.read_bytes()
-    assert card.threshold == 0.3
+    assert card.threshold == 0.4
     with pytest.raises(ModelFileError, match="COSMOP_HUMAN_DETECTOR_SHA256"):
-        onnx_version(path, "0" * 64, 0.3)
+        onnx_version(path, "0" * 64, 0.4)
     with pytest.raises(InvalidInputError, match="cannot be read"):
-        onnx_version(tmp_path / "none.onnx", "", 0.3)
+        onnx_version(tmp_path / "none.onnx", "", 0.4)
     with pytest.raises(InvalidInputError, match="torchvision:<name>"):
         default_model(Settings(human_detector="yolo"))
 
@@ -138,5 +182,5 @@ def test_the_published_nanodet_tells_people_on_real_photos(photos: Path) -> None
     chosen = [row for row in rows if row["label"] == "human"][::60] + [row for row in rows if row["label"] == "no_human"][::80]
     detector = NanoDet(REAL)
     scores = detector.scores(np.stack([detector.prepare((photos / row["file"]).read_bytes()) for row in chosen]))
-    right = (scores >= 0.3) == np.array([row["label"] == "human" for row in chosen])
-    assert right.mean() > 0.8
+    right = (scores >= THRESHOLD) == np.array([row["label"] == "human" for row in chosen])
+    assert right.mean() > 0.9

@@ -2,38 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
-from pathlib import Path
 
-from cosmop_common.errors import InvalidInputError
 from cosmop_common.pb.cosmop.v1 import facts_pb2, human_detector_pb2, human_detector_pb2_grpc
-from cosmop_common.records import ModelCard
 from cosmop_common.runtime import Runtime, main
 from cosmop_vision.runtime import wants_cuda
 from cosmop_vision.settings import VisionSettings
 
-from cosmop_human_detector import nanodet
+from cosmop_human_detector.default import default_model
 from cosmop_human_detector.following import Following
 from cosmop_human_detector.models import Models
-from cosmop_human_detector.registry import onnx_version, shipped
 from cosmop_human_detector.screening import Screener
 from cosmop_human_detector.service import HumanDetectorServicer
 from cosmop_human_detector.settings import Settings
 from cosmop_human_detector.worker import screen_unique
-
-
-def default_model(settings: Settings) -> tuple[ModelCard, dict[str, bytes]]:
-    """What screens where no model is active. Raises ``InvalidInputError`` where the setting names nothing that we know."""
-    backend, _, what = settings.human_detector.partition(":")
-    if settings.human_detector == "head":
-        return shipped()
-    if backend == "onnx" and what:
-        return onnx_version(Path(what), settings.human_detector_sha256, nanodet.THRESHOLD)
-    if backend == "torchvision" and what:
-        from cosmop_human_detector.coco import coco_version
-
-        return coco_version(what)
-    raise InvalidInputError(f"COSMOP_HUMAN_DETECTOR={settings.human_detector!r} is none of head, onnx:<path>, torchvision:<name>")
 
 
 async def serve() -> None:
@@ -41,7 +24,7 @@ async def serve() -> None:
     settings = Settings()
     async with Runtime("human-detector", settings) as runtime:
         models = Models(runtime.store, runtime.models, batch=settings.batch, seconds=settings.batch_milliseconds / 1000)
-        await models.set_default(*default_model(settings))
+        await models.set_default(*await asyncio.to_thread(default_model, settings))
         screener = Screener(runtime.facts, runtime.store, runtime.collections, models)
         following = Following(runtime, models, screener, concurrency=settings.workers)
         await following.start()

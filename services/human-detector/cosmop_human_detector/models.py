@@ -28,6 +28,7 @@ from cosmop_human_detector.errors import ModelFileError
 from cosmop_human_detector.heads import Head
 from cosmop_human_detector.nanodet import NanoDet
 from cosmop_human_detector.registry import GENERAL, HEAD_FILE, ONNX_FILE, load_card, load_file, name_for, register, split_model
+from cosmop_human_detector.tuned import write_whole
 
 log = logging.getLogger(__name__)
 
@@ -154,8 +155,7 @@ class Models:
         if backend == "nanodet":
             path = self._settings.cache / "models" / f"{card.files[ONNX_FILE]}.onnx"
             data = await load_file(self._store, card, ONNX_FILE)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            await asyncio.to_thread(path.write_bytes, data)
+            await asyncio.to_thread(write_whole, path, data)
             return await asyncio.to_thread(NanoDet, path, self._settings)
         if backend == "torchvision":
             from cosmop_human_detector.coco import CocoDetector

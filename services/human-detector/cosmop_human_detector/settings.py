@@ -16,8 +16,9 @@ class Settings(ServiceSettings):
     batch_milliseconds: float = Field(default=20.0, ge=0)
     """How long the first image of a batch waits for others."""
     human_detector: str = "head"
-    """What screens where no model is active: ``head`` (the shipped one), ``onnx:<path>`` (a NanoDet detector with COCO's classes) or
-    ``torchvision:<name>`` (one of its COCO detectors, its weights fetched)."""
+    """What screens where no model is active: ``head`` (the shipped one), ``onnx:<path>`` (a NanoDet detector with COCO's classes),
+    ``torchvision:<name>`` (one of its COCO detectors, its weights fetched) or ``auto`` (such a detector where its weights can be had,
+    otherwise the head; the log says which)."""
     human_detector_sha256: str = ""
     """The sha256 that the file of ``onnx:<path>`` must have; empty: it is not checked."""
     human_detector_network: str = "efficientnet_lite0"
