@@ -28,9 +28,9 @@ from scraper_servers import Request, serving
 NOISE = Image.fromarray(np.random.default_rng(1).integers(0, 255, (30, 40, 3), dtype=np.uint8)).resize((320, 240))
 
 
-def encoded(kind: str, **options: Any) -> bytes:
+def encoded(kind: str, image: Image.Image = NOISE, **options: Any) -> bytes:
     sink = io.BytesIO()
-    NOISE.save(sink, kind, **options)
+    image.save(sink, kind, **options)
     return sink.getvalue()
 
 
@@ -39,7 +39,7 @@ FRAMES: dict[str, Any] = {"save_all": True, "append_images": [NOISE.rotate(90), 
 TAKEN = {
     "jpeg": (encoded("JPEG"), "image/jpeg"),
     "progressive": (encoded("JPEG", progressive=True), "image/jpeg"),
-    "cmyk": ((lambda s: (NOISE.convert("CMYK").save(s, "JPEG"), s.getvalue())[1])(io.BytesIO()), "image/jpeg"),
+    "cmyk": (encoded("JPEG", NOISE.convert("CMYK")), "image/jpeg"),
     "mpo": (encoded("MPO", **FRAMES), "image/jpeg"),
     "png": (encoded("PNG"), "image/png"),
     "gif": (encoded("GIF"), "image/gif"),
@@ -89,7 +89,7 @@ REFUSED: dict[str, tuple[bytes, str]] = {
     "script-behind": (encoded("JPEG") + b"<?php system($_GET['c']); ?>", "polyglot"),
     "script-in-comment": (encoded("JPEG", comment=b"<script>alert(1)</script>"), "polyglot"),
     "archive-behind": (with_archive(encoded("PNG")), "polyglot"),
-    "tiny": ((lambda s: (NOISE.resize((40, 40)).save(s, "PNG"), s.getvalue())[1])(io.BytesIO()), "too_small"),
+    "tiny": (encoded("PNG", NOISE.resize((40, 40))), "too_small"),
 }
 #: Formats whose whole file is one picture: a byte less is noticed.
 WHOLE = [name for name in TAKEN if name != "mpo"]

@@ -53,7 +53,7 @@ async def test_the_scrape_pauses_while_the_stages_behind_it_lag(bench: Bench, fo
         await bench.facts.create(facts_pb2.Scraped(collection="c", image=f"{i:064x}"))
     scrape = asyncio.create_task(bench.scrape(run="r", source="folder", queries=[str(folder)], settings=Settings(high_water=10)))
     async with asyncio.timeout(30):
-        while (run := await bench.runs.find("r")) is None or not run.stages or "pauses" not in run.stages[0].message:
+        while (run := await bench.runs.find("r")) is None or not run.stages or "pauses" not in run.stages[0].message:  # noqa: ASYNC110
             await asyncio.sleep(0.05)
     assert await bench.sighted() == []
     assert not scrape.done()
@@ -100,7 +100,7 @@ async def test_where_nats_does_not_answer_the_last_word_stands(bus: Bus, monkeyp
 
 
 async def test_a_slow_store_holds_back_and_memory_stays_bounded(bench: Bench, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    size = max(p.stat().st_size for p in folder.iterdir())
+    size = max(p.stat().st_size for p in folder.iterdir())  # noqa: ASYNC240
     most, count, put_new = 0, Memory.count, Store.put_new
 
     def counted(memory: Memory, more: int) -> None:

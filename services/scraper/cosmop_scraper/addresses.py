@@ -21,10 +21,7 @@ _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 #: ISATAP (RFC 5214, section 6.1): the lower half of the address is one of these, then an IPv4 address.
 _ISATAP = (0x00005EFE, 0x02005EFE)
 #: Cloud metadata services: AWS and all that follow it, AWS and Google over IPv6, Alibaba, Oracle, Azure's WireServer.
-_METADATA = {
-    ipaddress.ip_address(a)
-    for a in ("169.254.169.254", "fd00:ec2::254", "fd20:ce::254", "100.100.100.200", "192.0.0.192", "168.63.129.16")
-}
+_METADATA = {ipaddress.ip_address(a) for a in ("169.254.169.254", "fd00:ec2::254", "fd20:ce::254", "100.100.100.200", "192.0.0.192", "168.63.129.16")}
 #: Not of the public internet, and not known as such to every Python that we run on: IANA's protocol assignments, 6to4 relays,
 #: site-local addresses, documentation.
 _NOT_PUBLIC = tuple(ipaddress.ip_network(n) for n in ("192.0.0.0/24", "192.88.99.0/24", "fec0::/10", "3fff::/20"))
