@@ -19,6 +19,7 @@ from cosmop_common.pb.cosmop.v1 import classifier_pb2 as pb
 from cosmop_common.pb.cosmop.v1 import runs_pb2
 from cosmop_common.store import Store
 from PIL import Image
+from prometheus_client import REGISTRY
 
 YES, NO = (LinearHead(np.zeros(CHANNELS, np.float32), bias) for bias in (3.0, -3.0))
 PHOTO = drawing(1, positive=True)
@@ -217,3 +218,25 @@ async def test_a_card_can_be_asked_for(bus: Bus, store: Store, tmp_path: Path) -
     assert (newest.version, newest.active, other.version, other.active) == ("v1", True, "v2", False)
     assert '"positive":"disc"' in newest.card
     assert failed.value.code() == grpc.StatusCode.NOT_FOUND
+
+
+async def test_each_model_has_its_own_metrics(bus: Bus, store: Store, tmp_path: Path) -> None:
+    def seen(metric: str, model: str, **labels: str) -> float:
+        return REGISTRY.get_sample_value(f"cosmop_classifier_{metric}", {"model": model} | labels) or 0.0
+
+    await active(bus, store, tmp_path, "told-binary", head=YES)
+    await active(bus, store, tmp_path, "told-one-class", head=tiny_bank())
+    async with serving(bus, store, tmp_path) as served:
+        await served.serves("told-one-class", "v1")
+        await served.classifier.Classify(pb.ClassifyRequest(content=PHOTO, collection="told", one_class=True))
+        await served.classifier.Classify(pb.ClassifyRequest(content=PHOTO, collection="told"))
+        with pytest.raises(grpc.aio.AioRpcError):
+            await served.classifier.Classify(pb.ClassifyRequest(content=b"no image", collection="told"))
+    for model, answered in (("told-binary", 2), ("told-one-class", 1)):
+        assert seen("images_total", model, outcome="ok") == answered
+        assert seen("image_seconds_count", model) == answered
+        assert seen("batch_images_count", model) == answered
+        assert seen("waiting", model) == 0
+        assert seen("active", model, version="v1") == 1
+    assert seen("images_total", "told-binary", outcome="invalid") == 1
+    assert seen("images_total", "told-one-class", outcome="invalid") == 0

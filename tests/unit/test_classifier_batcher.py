@@ -91,6 +91,27 @@ async def test_beyond_the_bound_the_answer_is_no_at_once_and_then_yes_again(thre
     assert await batcher.submit(6) == 12
 
 
+async def test_what_the_queue_would_keep_too_long_is_refused_at_once(threads) -> None:
+    """A queue of half a second and callers with a tenth: answering them would be work that nobody waits for."""
+    network = Network(0.05)
+    batcher = Batcher(lambda x: x, network, **threads, max_batch=2)
+    await asyncio.gather(*(batcher.submit(i) for i in range(10)))
+    waiting = [asyncio.create_task(batcher.submit(i)) for i in range(20)]
+    await asyncio.sleep(0.02)
+    with pytest.raises(QueueFullError, match=r"longer than the deadline of 0\.10 s") as refused:
+        await batcher.submit(99, deadline=time.monotonic() + 0.1)
+    assert 0.1 < refused.value.retry_after < 5
+    assert await batcher.submit(100, deadline=time.monotonic() + 30) == 200
+    await asyncio.gather(*waiting)
+    assert 99 not in [x for b in network.batches for x in b]
+
+
+async def test_a_short_deadline_is_no_reason_to_refuse_while_there_is_no_queue(threads) -> None:
+    batcher = Batcher(lambda x: x, Network(0.02), **threads, max_batch=4)
+    await asyncio.gather(*(batcher.submit(i) for i in range(3)))
+    assert await batcher.submit(7, deadline=time.monotonic() + 2) == 14
+
+
 async def test_what_is_past_its_deadline_is_never_run(threads) -> None:
     network = Network()
     network.gate.clear()
