@@ -19,6 +19,8 @@ from typing import Any, Generic, TypeVar, cast
 
 import nats.errors
 from google.protobuf.timestamp_pb2 import Timestamp
+from nats.aio.msg import Msg
+from nats.js import JetStreamContext
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 from nats.js.errors import APIError, BadRequestError, NoStreamResponseError, NotFoundError, ServiceUnavailableError
 
@@ -165,13 +167,28 @@ class Facts:
             if not pending and not (delivered and delivered.consumer_seq):
                 return
             while True:
-                message = await subscription.next_msg(timeout=None)
-                sequence, left = _place(message.reply)
-                yield Stored(message_class.FromString(message.data), sequence)
-                if until is not None and (left == 0 or sequence >= until):
-                    return
+                for message in await _arrived(subscription):
+                    sequence, left = _place(message.reply)
+                    yield Stored(message_class.FromString(message.data), sequence)
+                    if until is not None and (left == 0 or sequence >= until):
+                        return
         finally:
             await subscription.unsubscribe()
+
+
+async def _arrived(subscription: JetStreamContext.PushSubscription) -> list[Msg]:
+    """The next message, once it is there, and all that have come with it.
+
+    ``next_msg`` makes a task for each message, at twice the time of all the rest; a callback would not hold the server back
+    (nats.py answers flow control before it has run). So what lies in the queue is taken from it directly.
+    """
+    messages = [await subscription.next_msg(timeout=None)]
+    queue = subscription._pending_queue  # noqa: SLF001
+    while not queue.empty():
+        messages.append(message := queue.get_nowait())
+        subscription._pending_size -= len(message.data)  # noqa: SLF001
+        queue.task_done()
+    return messages
 
 
 def _place(reply: str) -> tuple[int, int]:

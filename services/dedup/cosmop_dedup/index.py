@@ -8,7 +8,7 @@ better ones have their final word, so that the result is that of ``decide.decide
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -84,6 +84,13 @@ class CollectionIndex:
         """What is decided of an image. Raises ``KeyError``."""
         row = self._row(image)
         return Decision(image, self._members.image(int(self._kept.rows[row])), int(self._bits.rows[row]))
+
+    def decisions(self) -> Iterator[Decision]:
+        """What is decided of every image, in no order."""
+        rows, names = self._members.rows(), self._members.image
+        for row, kept, bits in zip(rows.tolist(), self._kept.rows[rows].tolist(), self._bits.rows[rows].tolist(), strict=True):
+            image = names(row)
+            yield Decision(image, image if kept == row else names(kept), bits)
 
     def put(self, member: Member) -> set[str]:
         """Adds an image, or changes one; returns the images whose decision changed."""

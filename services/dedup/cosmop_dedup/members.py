@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from array import array
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
@@ -59,16 +60,23 @@ class Members:
     @classmethod
     def best_first(cls, members: Iterable[Member]) -> Members:
         """Images of which none comes twice, in the order of their ranks."""
-        given = list(members)
-        digests = np.frombuffer(b"".join([digest_of(m.image) for m in given]), np.uint8).reshape(-1, DIGEST)
-        hashes = np.frombuffer(b"".join([m.packed for m in given]), np.uint64).reshape(-1, len(SYMMETRIES))
-        pixels, sizes, sequences = np.array([(m.pixels, m.size, m.sequence) for m in given], np.uint64).reshape(-1, 3).T
+        made, given = cls(), bytearray()
+        packed, numbers, embeddings = bytearray(), array("Q"), {}
+        for position, member in enumerate(members):
+            given += digest_of(member.image)
+            packed += member.packed
+            numbers.extend((member.pixels, member.size, member.sequence))
+            if member.embedding[1]:
+                embeddings[position] = member.embedding
+        digests = np.frombuffer(given, np.uint8).reshape(-1, DIGEST)
+        hashes = np.frombuffer(packed, np.uint64).reshape(-1, len(SYMMETRIES))
+        pixels, sizes, sequences = np.frombuffer(numbers, np.uint64).reshape(-1, 3).T
         # The last key counts most; with all its bits turned over, a whole number sorts from the largest.
         order = np.lexsort((*digests.view(">u8").T[::-1], ~sizes, ~pixels))
-        made = cls()
         made._extend(digests[order], hashes[order], pixels[order], sizes[order], sequences[order])
-        for row, position in enumerate(order.tolist()):
-            made.embeddings[row] = given[position].embedding
+        for row, position in enumerate(order.tolist() if embeddings else ()):
+            if position in embeddings:
+                made.embeddings[row] = embeddings[position]
         return made
 
     def __len__(self) -> int:

@@ -22,7 +22,7 @@ _VALUES = 1 << _CHUNK_BITS
 #: What a bucket and a candidate cost, in hashes that a scan passes in that time (measured).
 _BUCKET_COST, _CANDIDATE_COST = 3, 8
 #: Buckets, and candidates, that are held at once: bounds the memory of a batch.
-_AT_ONCE = 1 << 20
+_AT_ONCE = 1 << 18
 
 Pairs = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]
 

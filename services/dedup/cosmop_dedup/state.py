@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from cosmop_common.collection import DedupSettings
 from cosmop_common.pb.cosmop.v1 import facts_pb2
 
-from cosmop_dedup.index import CollectionIndex, Member
+from cosmop_dedup.index import CollectionIndex, Decision, Member
 
 
 @dataclass(frozen=True)
@@ -83,26 +83,11 @@ class CollectionState:
     def fact(self, collection: str, image: str, cause: int) -> facts_pb2.Deduplicated | None:
         """What is decided of an image, or None where it takes no part (refused, erased, unknown)."""
         index = self.index_of(image)
-        if index is None:
-            return None
-        decision = index.decision(image)
-        kind = facts_pb2.DUPLICATE_KIND_SAME_HASH if decision.distance == 0 else facts_pb2.DUPLICATE_KIND_NEAR
-        return facts_pb2.Deduplicated(
-            collection=collection,
-            image=image,
-            kind=facts_pb2.DUPLICATE_KIND_UNIQUE if decision.kept == image else kind,
-            kept=decision.kept,
-            distance=decision.distance,
-            threshold=self.rule.distance,
-            cause=cause,
-        )
+        return None if index is None else self._fact(collection, index.decision(image), cause)
 
     def facts(self, collection: str) -> Iterator[facts_pb2.Deduplicated]:
         """What is decided of every image, without causes."""
-        for image in self.images():
-            fact = self.fact(collection, image, 0)
-            assert fact is not None
-            yield fact
+        return (self._fact(collection, decision, 0) for index in self._indexes.values() for decision in index.decisions())
 
     def index_of(self, image: str) -> CollectionIndex | None:
         """The index that holds an image."""
@@ -121,6 +106,18 @@ class CollectionState:
         unique, same, near = (sum(column) for column in zip((0, 0, 0), *(index.counts() for index in self._indexes.values()), strict=True))
         flat = sum(refused.flat for refused in self._refused.values())
         return Counts(unique + same + near, unique, same, near, flat, sum(index.nbytes for index in self._indexes.values()))
+
+    def _fact(self, collection: str, decision: Decision, cause: int) -> facts_pb2.Deduplicated:
+        kind = facts_pb2.DUPLICATE_KIND_SAME_HASH if decision.distance == 0 else facts_pb2.DUPLICATE_KIND_NEAR
+        return facts_pb2.Deduplicated(
+            collection=collection,
+            image=decision.image,
+            kind=facts_pb2.DUPLICATE_KIND_UNIQUE if decision.kept == decision.image else kind,
+            kept=decision.kept,
+            distance=decision.distance,
+            threshold=self.rule.distance,
+            cause=cause,
+        )
 
     def _heard(self, image: str) -> int:
         """Sequence of the last word on an image; 0 where there is none."""
