@@ -23,8 +23,9 @@ from cosmop_scraper.budget import Budget
 from cosmop_scraper.candidate import Candidate, Source, SourceContext
 from cosmop_scraper.download import Download, Downloader
 from cosmop_scraper.errors import FetchError, NothingFoundError, UnsupportedUrlError
-from cosmop_scraper.fetch import Fetcher, parse_url
+from cosmop_scraper.fetch import parse_url
 from cosmop_scraper.options import Plan, plan
+from cosmop_scraper.patience import Network, PatientFetcher, StorePatience
 from cosmop_scraper.peers import Peers
 from cosmop_scraper.politeness import Politeness
 from cosmop_scraper.pressure import Memory, Pressure
@@ -33,6 +34,7 @@ from cosmop_scraper.record import Outcome, Recorder
 from cosmop_scraper.seen import Seen, url_digest
 from cosmop_scraper.settings import Settings
 from cosmop_scraper.tally import Tally
+from cosmop_scraper.verify import Finding
 
 log = logging.getLogger(__name__)
 
@@ -70,7 +72,7 @@ async def _scrape(runtime: Runtime, settings: Settings, run: RunHandle, what: Pl
             await seen.rebuild(runtime.facts, run.job.collection, respect_robots=scrape.respect_robots)
             stack.push_async_callback(seen.stop)
             politeness = Politeness(scrape.requests_per_second, scrape.connections_per_host, peers, settings.max_retry_after)
-            fetcher = Fetcher(settings, politeness, respect_robots=scrape.respect_robots, allow_private=scrape.allow_private_addresses)
+            fetcher = PatientFetcher(settings, politeness, respect_robots=scrape.respect_robots, allow_private=scrape.allow_private_addresses)
             stack.push_async_callback(fetcher.close)
             results = dict(earlier.result) if earlier else {}
 
@@ -98,6 +100,8 @@ async def _scrape(runtime: Runtime, settings: Settings, run: RunHandle, what: Pl
                 fetcher.memory,
                 Tally(dict(earlier.counts) if earlier else None),
                 queries,
+                fetcher.network,
+                StorePatience(settings.outage_seconds),
                 asyncio.Semaphore(settings.backlog),
             )
             await work.work()
@@ -119,6 +123,8 @@ class Scrape:
     memory: Memory
     tally: Tally
     queries: Queries
+    network: Network
+    stores: StorePatience
     backlog: asyncio.Semaphore
     _downloads: set[asyncio.Task[None]] = dataclasses.field(default_factory=set)
     _records: set[asyncio.Task[tuple[Outcome, str]]] = dataclasses.field(default_factory=set)
@@ -234,11 +240,14 @@ class Scrape:
     async def _record(self, download: Download) -> tuple[Outcome, str]:
         with self.memory.share(len(download.body)):
             finding = await self.downloader.look(download)
-            # In a task of its own: a job told to end must not leave half of it unsaid.
-            record = asyncio.create_task(self.recorder.record(download, finding))
-            self._records.add(record)
-            record.add_done_callback(self._records.discard)
-            return await asyncio.shield(record)
+            return await self.stores.insist(lambda: self._say(download, finding), self._told_to_end)
+
+    async def _say(self, download: Download, finding: Finding) -> tuple[Outcome, str]:
+        # In a task of its own: a job told to end must not leave half of it unsaid.
+        record = asyncio.create_task(self.recorder.record(download, finding))
+        self._records.add(record)
+        record.add_done_callback(self._records.discard)
+        return await asyncio.shield(record)
 
     async def _drain(self) -> None:
         """Waits for downloads on their way; a job told to end drops them, but what they have begun to say is said."""
@@ -251,5 +260,11 @@ class Scrape:
             await asyncio.wait(left)
 
     def _publish(self) -> None:
-        pausing = "; pauses for the stages behind it" if self.pressure.holding else ""
-        self.stage.set(done=self.tally["fetched"], message=f"{self.source.name}: {self.tally.rate():.1f} images/s{pausing}", **self.tally.snapshot())
+        waits = [f"{self.source.name}: {self.tally.rate():.1f} images/s"]
+        if self.pressure.holding:
+            waits.append("pauses for the stages behind it")
+        if self.network.away:
+            waits.append("waits for the network, which is away")
+        if self.stores.waiting_for:
+            waits.append(f"waits: {self.stores.waiting_for}")
+        self.stage.set(done=self.tally["fetched"], message="; ".join(waits), **self.tally.snapshot())

@@ -170,6 +170,11 @@ class Politeness:
         state.strikes = 0
         state.slowness = max(1.0, state.slowness * 0.9)
 
+    def forgive(self) -> None:
+        """What looked like dead hosts was the network: they are asked again."""
+        for state in self._hosts.values():
+            state.unanswered, state.down_until = 0, 0.0
+
     def _hold(self, host: str, seconds: float) -> None:
         state = self._state(host)
         state.held_until = max(state.held_until, time.monotonic() + seconds)

@@ -28,6 +28,9 @@ class Settings(ServiceSettings):
     max_retry_after: float = Field(default=300.0, gt=0)
     """Longest wait in seconds that a host may ask for with Retry-After before its URL counts as failed."""
 
+    outage_seconds: float = Field(default=3600.0, ge=0)
+    """How long a job waits for a network that is away, or a store that is full or away, before what it wanted counts as failed."""
+
     backlog: int = Field(default=512, ge=1)
     """Candidates on their way at once, waiting for their host included."""
     memory_bytes: int = Field(default=256 << 20, gt=0)
