@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import io
+from pathlib import Path
 
+import grpc
 import pytest
-from classifier_world import drawing, drawn_dataset
+from classifier_world import drawing, drawn_dataset, serving
 from cosmop_classifier.experiment import augmentation_experiment
 from cosmop_classifier.experiment_cells import fit_cell
 from cosmop_common.bus import Bus
@@ -14,7 +16,7 @@ from cosmop_common.experiment_records import ExperimentRecord, experiments_of
 from cosmop_common.imagesets import pack
 from cosmop_common.jobs import run_jobs, submit
 from cosmop_common.names import run_key
-from cosmop_common.pb.cosmop.v1 import runs_pb2
+from cosmop_common.pb.cosmop.v1 import classifier_pb2, runs_pb2
 from cosmop_common.records import GanRunRecord, SyntheticRecord
 from cosmop_common.runs import Runs
 from cosmop_common.settings import ConnectionSettings
@@ -71,7 +73,8 @@ async def test_it_is_killed_goes_on_and_answers_for_each_classifier(
         return cell
 
     monkeypatch.setattr("cosmop_classifier.experiment.fit_cell", dies_once)
-    run = await experiment(bus, store, settings, dataset, "e-1", idle=4)
+    monkeypatch.setattr("cosmop_common.jobs._RETRY_SECONDS", 0.1)
+    run = await experiment(bus, store, settings, dataset, "e-1", idle=1.5)
     assert run.state == runs_pb2.RUN_STATE_SUCCEEDED, run.error
     fitted.remove("died")
     assert len(fitted) == len(set(fitted)) == 2 * 6 * 2, "each model is fitted once, the death notwithstanding"
@@ -132,6 +135,7 @@ async def test_without_a_set_the_gan_trainer_is_asked_for_one(bus: Bus, store: S
         ({}, {"gan_run": "nobody"}, "GAN run 'nobody' has no result"),
         ({}, {"ratios": [9.0]}, "ratio 9 needs 90 synthetic images, synthetic:g-s has 24"),
         ({}, {"options": {"sead": "1"}}, "option 'sead' is not known"),
+        ({}, {"options": {"classifiers": "one_class_paper", "paper_images": "40"}}, "the feature maps of 64 images"),
     ],
 )
 async def test_what_would_not_be_fair_is_refused(bus: Bus, store: Store, settings: ConnectionSettings, gan, more, message) -> None:
@@ -140,3 +144,29 @@ async def test_what_would_not_be_fair_is_refused(bus: Bus, store: Store, setting
     run = await experiment(bus, store, settings, dataset, "e-3", **more)
     assert run.state == runs_pb2.RUN_STATE_FAILED
     assert message in run.error
+
+
+async def test_the_endpoint_refuses_at_once_and_queues_what_is_fair(bus: Bus, store: Store, tmp_path: Path) -> None:
+    dataset = await drawn_dataset(store, sizes=SIZES)
+    await generator(store, dataset)
+    spec = runs_pb2.AugmentationExperimentJob(dataset=dataset, gan_run="g", synthetic="synthetic:g-s", network="efficientnet_lite0")
+    request = classifier_pb2.StartExperimentRequest(experiment=spec, run="asked")
+    async with serving(bus, store, tmp_path) as served:
+        run = await served.classifier.StartExperiment(request)
+        assert (run.kind, run.collection, run.state) == ("classifier.augmentation_experiment", "drawn", runs_pb2.RUN_STATE_QUEUED)
+        await synthetic_set(store, "alien", "another", 4)
+        for field, value, code in (
+            ("gan_run", "nobody", grpc.StatusCode.NOT_FOUND),
+            ("gan_run", "", grpc.StatusCode.INVALID_ARGUMENT),
+            ("synthetic", "synthetic:alien", grpc.StatusCode.INVALID_ARGUMENT),
+            ("dataset", "drawn/vnone", grpc.StatusCode.NOT_FOUND),
+        ):
+            wrong = classifier_pb2.StartExperimentRequest(experiment=spec)
+            setattr(wrong.experiment, field, value)
+            with pytest.raises(grpc.aio.AioRpcError) as refused:
+                await served.classifier.StartExperiment(wrong)
+            assert refused.value.code() == code, refused.value.details()
+        await generator(store, "drawn/vother")
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await served.classifier.StartExperiment(request)
+        assert refused.value.code() == grpc.StatusCode.FAILED_PRECONDITION

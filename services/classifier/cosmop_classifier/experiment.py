@@ -30,7 +30,7 @@ from cosmop_classifier import experiment_plan as plans
 from cosmop_classifier.experiment_cells import Draw, Material, Part, cell_name, draw, fit_cell
 from cosmop_classifier.experiment_fair import check_fair
 from cosmop_classifier.experiment_outcome import Asked, conclude, method, to_csv
-from cosmop_classifier.experiment_plan import PAPER, Condition, ExperimentPlan
+from cosmop_classifier.experiment_plan import PAPER, Condition, ExperimentError, ExperimentPlan
 from cosmop_classifier.features import Item, feature_maps
 from cosmop_classifier.plan import Options, TrainingPlan
 from cosmop_classifier.training import Workbench
@@ -134,6 +134,12 @@ async def _synthetic(run: RunHandle, bus: Bus, store: Store, plan: ExperimentPla
 async def _look(bench: Workbench, plan: ExperimentPlan, images: ImageSet) -> tuple[Material, int]:
     """Features of everything, each image once; and the side of the synthetic images."""
     items = [_member(images, name) for name in images.names]
+    total = len(items) + len(bench.rows["train"]) + len(bench.rows["test"])
+    if PAPER in plan.classifiers and total > plan.options.paper_images:
+        raise ExperimentError(
+            f"{PAPER} would hold the feature maps of {total} images in memory, more than option paper_images allows ({plan.options.paper_images}): "
+            "leave that classifier out, or raise the option"
+        )
     side = Image.open(io.BytesIO(await items[0].read())).width
     parts = {split: await _part(bench, plan, split) for split in ("train", "val", "test")}
     copies = await bench.pooled_copies(bench.items("train"), plan.options.copies, "features of augmented copies")

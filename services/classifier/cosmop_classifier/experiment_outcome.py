@@ -75,7 +75,7 @@ def _conditions(classifier: str, asked: Asked, cells: Mapping[str, CellRecord], 
                 images={kind: float(np.mean([c.images[kind] for c in of_seeds])) for kind in of_seeds[0].images},
                 metrics={name: value_of(means[name], n) for name in MEASURES},
                 differences={} if condition.name == "real" else {name: value_of(means[name] - alone[name], n) for name in MEASURES},
-                by_seed=[float(m[ANSWERS_BY][0]) for m in by_seed],
+                by_seed=[None if np.isnan(m[ANSWERS_BY][0]) else float(m[ANSWERS_BY][0]) for m in by_seed],
             )
         )
     return rows

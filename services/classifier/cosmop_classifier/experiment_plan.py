@@ -47,6 +47,8 @@ class ExperimentOptions:
     #: One-class: neighbours of kNN, and the share of training images that the threshold keeps.
     neighbours: int = 2
     keep: float = 0.9
+    #: The paper's SVM: at most so many images in all, because the feature maps of all are held in memory (0.2 MB each with resnet50).
+    paper_images: int = 4000
     #: Of generated images: psi.
     truncation: float = 1.0
 
@@ -128,7 +130,7 @@ def read_options(given: Mapping[str, str]) -> ExperimentOptions:
     for name in ("share", "keep", "truncation"):
         if not 0 < getattr(options, name) <= 1:
             raise ExperimentError(f"option {name}={getattr(options, name)}: expected a share, more than 0 and at most 1")
-    for name in ("copies", "neighbours"):
+    for name in ("copies", "neighbours", "paper_images"):
         if getattr(options, name) < 1:
             raise ExperimentError(f"option {name}={getattr(options, name)}: expected at least 1")
     return options

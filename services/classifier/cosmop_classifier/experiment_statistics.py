@@ -26,6 +26,8 @@ Bools = NDArray[np.bool_]
 MEASURES = ("auroc", "average_precision", "precision", "recall", "accuracy", "f1")
 RESAMPLES = 1000
 METHOD = "pigeonhole bootstrap"
+#: Weights in work at once: several arrays of this size are alive together.
+_CELLS = 4_000_000
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,10 @@ def measure_draws(truth: Bools, called: Bools, score: Floats, weights: Floats) -
         score: (n,), higher is more positive; ties count half in AUROC.
         weights: (b, n).
     """
+    block = max(1, _CELLS // max(1, len(truth)))
+    if len(weights) > block:
+        parts = [measure_draws(truth, called, score, weights[start : start + block]) for start in range(0, len(weights), block)]
+        return {name: np.concatenate([part[name] for part in parts]) for name in MEASURES}
     order = np.argsort(score, kind="stable")
     starts = np.nonzero(np.concatenate([[True], np.diff(score[order]) != 0]))[0]
     t, c = truth.astype(np.float64), called.astype(np.float64)

@@ -46,8 +46,8 @@ class ConditionRecord(BaseModel):
     metrics: dict[str, Value]
     #: The same, minus those of real images alone; paired. Empty for "real".
     differences: dict[str, Value] = Field(default_factory=dict)
-    #: AUROC of each seed.
-    by_seed: list[float]
+    #: AUROC of each seed; None where the test split lacks a class.
+    by_seed: list[float | None]
 
 
 class FindingRecord(BaseModel):
