@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import io
+import json
 from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -14,12 +17,13 @@ import pytest
 from cosmop_common.bus import Bus
 from cosmop_common.collection import Collection
 from cosmop_common.collections_kv import Collections
-from cosmop_common.endpoints import channel
 from cosmop_common.errors import CosmopError
 from cosmop_common.facts import Facts
 from cosmop_common.pb.cosmop.v1 import dedup_pb2, dedup_pb2_grpc
 from cosmop_common.runtime import Runtime
 from cosmop_common.store import Store
+from cosmop_console.cli import dedup as dedup_report
+from cosmop_console.cli.target import Target
 from cosmop_dedup.erased import Tombstones
 from cosmop_dedup.keeper import Keeper
 from cosmop_dedup.service import DedupServicer
@@ -48,7 +52,8 @@ IDS = {name: hashlib.sha256(data).hexdigest() for name, data in (("original", OR
 
 
 @pytest.fixture
-async def dedup(bus: Bus, store: Store) -> AsyncIterator[dedup_pb2_grpc.DedupAsyncStub]:
+async def serving(bus: Bus, store: Store, environment: dict[str, str]) -> AsyncIterator[Target]:
+    """The service on a real channel, its collection full."""
     collection = {"name": "c", "classes": ["yes", "no"], "positive": "yes", "dedup": {"distance": 4}}
     await Collections(bus).put(Collection.model_validate(collection))
     for data in (ORIGINAL, COPY, OTHER, BLANK):
@@ -59,10 +64,14 @@ async def dedup(bus: Bus, store: Store) -> AsyncIterator[dedup_pb2_grpc.DedupAsy
         keeper = Keeper(runtime.facts, runtime.collections, Tombstones(runtime.facts))
         await keeper.rebuild()
         runtime.serve(dedup_pb2_grpc.add_DedupServicer_to_server, DedupServicer(runtime.store, keeper), dedup_pb2)
-        port = await runtime.grpc.start()
-        async with channel(f"127.0.0.1:{port}") as connection:
-            yield dedup_pb2_grpc.DedupStub(connection)
+        yield Target.of(environment | {"COSMOP_DEDUP_ADDR": f"127.0.0.1:{await runtime.grpc.start()}"})
         await runtime.grpc.stop()
+
+
+@pytest.fixture
+async def dedup(serving: Target) -> AsyncIterator[dedup_pb2_grpc.DedupAsyncStub]:
+    async with serving.services() as services:
+        yield services.dedup
 
 
 async def test_hash_by_bytes_and_by_id(dedup: dedup_pb2_grpc.DedupAsyncStub) -> None:
@@ -120,6 +129,12 @@ BAD: list[tuple[Call, grpc.StatusCode, str]] = [
     (lambda s: s.FindSimilar(dedup_pb2.FindSimilarRequest(collection="c", content=BLANK)), grpc.StatusCode.INVALID_ARGUMENT, "flat"),
     (lambda s: s.FindSimilar(dedup_pb2.FindSimilarRequest(collection="c", content=COPY, distance=65)), grpc.StatusCode.INVALID_ARGUMENT, "65"),
     (lambda s: s.FindSimilar(dedup_pb2.FindSimilarRequest(collection="nope", content=COPY)), grpc.StatusCode.NOT_FOUND, "nope"),
+    (lambda s: s.Hash(dedup_pb2.HashRequest(content=b"")), grpc.StatusCode.INVALID_ARGUMENT, "empty"),
+    (lambda s: s.Hash(dedup_pb2.HashRequest(id="../etc/passwd")), grpc.StatusCode.INVALID_ARGUMENT, "sha256"),
+    (lambda s: s.FindSimilar(dedup_pb2.FindSimilarRequest(collection="c")), grpc.StatusCode.INVALID_ARGUMENT, "content"),
+    (lambda s: s.FindSimilar(dedup_pb2.FindSimilarRequest(collection="c", id="e" * 64)), grpc.StatusCode.NOT_FOUND, "e" * 64),
+    (lambda s: s.GetCluster(dedup_pb2.GetClusterRequest(collection="c", image="no id")), grpc.StatusCode.INVALID_ARGUMENT, "no id"),
+    (lambda s: s.GetCluster(dedup_pb2.GetClusterRequest(collection="nope", image="e" * 64)), grpc.StatusCode.NOT_FOUND, "nope"),
     (lambda s: s.GetCluster(dedup_pb2.GetClusterRequest(collection="c", image=IDS["blank"])), grpc.StatusCode.NOT_FOUND, "refused"),
     (lambda s: s.ListClusters(dedup_pb2.ListClustersRequest(collection="nope")), grpc.StatusCode.NOT_FOUND, "nope"),
     (lambda s: s.Stats(dedup_pb2.StatsRequest(collection="nope")), grpc.StatusCode.NOT_FOUND, "nope"),
@@ -147,3 +162,31 @@ def test_unknown_roles_are_refused(roles: str) -> None:
     with pytest.raises(ValueError, match="hash, index"):
         Settings(dedup_roles=roles)
     assert Settings(dedup_roles=" index , hash").roles == {"hash", "index"}
+
+
+async def test_the_report_lists_clusters_and_says_why_one_is_kept(serving: Target, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    await dedup_report.report(serving, "c", "json", None, 10)
+    (row,) = json.loads(capsys.readouterr().out)
+    assert (row["kept"], row["copy"], row["why_kept"]) == (IDS["original"], IDS["copy"], "4 times its pixels")
+    assert (row["kept_pixels"], row["copy_bytes"]) == (320 * 240, len(COPY))
+    await dedup_report.report(serving, "c", "csv", None, 10)
+    (read,) = csv.DictReader(io.StringIO(capsys.readouterr().out))
+    assert read == {name: str(value) for name, value in row.items()}
+    await dedup_report.report(serving, "c", "table", None, 10)
+    shown = capsys.readouterr().out
+    assert IDS["copy"] in shown
+    assert "4 times its pixels" in shown
+    await dedup_report.report(serving, "c", "table", tmp_path / "copies.html", 10)
+    page = (tmp_path / "copies.html").read_text()
+    assert page.count("data:image/jpeg;base64,") == 2
+    assert "1 copies of 1 images" in capsys.readouterr().out
+    with pytest.raises(CosmopError, match="nope"):
+        await dedup_report.report(serving, "nope", "table", None, 10)
+
+
+def test_why_goes_by_pixels_then_bytes_then_id() -> None:
+    kept = dedup_pb2.Cluster(pixels=100, size=10)
+    ways = {dedup_report.why(kept, dedup_pb2.Neighbour(pixels=p, size=s)) for p, s in ((50, 99), (100, 7), (100, 10))}
+    assert ways == {"2 times its pixels", "as large, 3 bytes more", "as large and as long, smaller sha256"}
+    assert [dedup_report.kind(d, 4) for d in (0, 4, 5)] == ["same_hash", "near", "grey"]
+    assert "no copies" in dedup_report.as_table([])

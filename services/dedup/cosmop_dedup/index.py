@@ -80,6 +80,11 @@ class CollectionIndex:
         row = self._members.row(image)
         return None if row is None else self._members[row]
 
+    def measure(self, image: str) -> tuple[int, int]:
+        """Pixels and bytes of an image. Raises ``KeyError``."""
+        member = self._members[self._row(image)]
+        return member.pixels, member.size
+
     def decision(self, image: str) -> Decision:
         """What is decided of an image. Raises ``KeyError``."""
         row = self._row(image)

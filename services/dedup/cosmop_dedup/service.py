@@ -14,6 +14,8 @@ from cosmop_common.store import Store
 from numpy.typing import NDArray
 
 from cosmop_dedup.hashing import hash_by, hash_image
+from cosmop_dedup.image_rows import digest_of
+from cosmop_dedup.index import CollectionIndex
 from cosmop_dedup.keeper import Keeper
 from cosmop_dedup.phash import ALGORITHM
 from cosmop_dedup.search import BITS
@@ -51,22 +53,23 @@ class DedupServicer(dedup_pb2_grpc.DedupServicer):
         k = request.k or _DEFAULT_K
         found = index.near(hashes if request.flips else hashes[:1], request.distance, k + 1) if index else []
         others = [(image, bits) for image, bits in found if image != request.id][:k]
-        return dedup_pb2.FindSimilarResponse(neighbours=_neighbours(others))
+        return dedup_pb2.FindSimilarResponse(neighbours=_neighbours(index, others) if index else [])
 
     async def GetCluster(self, request: dedup_pb2.GetClusterRequest, context: Any) -> dedup_pb2.Cluster:
         """The kept image that an image belongs to, and all its duplicates."""
+        digest_of(request.image)
         index = self._index().state(request.collection).index_of(request.image)
         if index is None:
             raise NotFoundError(f"image {request.image!r} is not in the index of {request.collection!r}: it was refused, erased, or never hashed")
         kept = index.decision(request.image).kept
-        return dedup_pb2.Cluster(kept=kept, duplicates=_neighbours(index.duplicates(kept)))
+        return _cluster(index, kept, index.duplicates(kept))
 
     async def ListClusters(self, request: dedup_pb2.ListClustersRequest, context: Any) -> dedup_pb2.ListClustersResponse:
         """Clusters of a collection with at least one duplicate, largest first."""
         state = self._index().state(request.collection)
-        clusters = [item for index in state.indexes().values() for item in index.clusters().items()]
-        largest = sorted(clusters, key=lambda c: (-len(c[1]), c[0]))[: request.limit or _DEFAULT_CLUSTERS]
-        return dedup_pb2.ListClustersResponse(clusters=[dedup_pb2.Cluster(kept=kept, duplicates=_neighbours(duplicates)) for kept, duplicates in largest])
+        clusters = [(index, kept, duplicates) for index in state.indexes().values() for kept, duplicates in index.clusters().items()]
+        largest = sorted(clusters, key=lambda c: (-len(c[2]), c[1]))[: request.limit or _DEFAULT_CLUSTERS]
+        return dedup_pb2.ListClustersResponse(clusters=[_cluster(*cluster) for cluster in largest])
 
     async def Stats(self, request: dedup_pb2.StatsRequest, context: Any) -> dedup_pb2.StatsResponse:
         """How many images of a collection are what."""
@@ -99,8 +102,17 @@ class DedupServicer(dedup_pb2_grpc.DedupServicer):
         which = request.WhichOneof("image")
         if which is None:
             raise InvalidInputError("the request holds no image: set content (its bytes) or id (its sha256)")
-        return request.content if which == "content" else await self._store.get_image(request.id)
+        if which == "content":
+            return request.content
+        digest_of(request.id)
+        return await self._store.get_image(request.id)
 
 
-def _neighbours(found: Sequence[tuple[str, int]]) -> list[dedup_pb2.Neighbour]:
-    return [dedup_pb2.Neighbour(image=image, distance=bits) for image, bits in found]
+def _cluster(index: CollectionIndex, kept: str, duplicates: Sequence[tuple[str, int]]) -> dedup_pb2.Cluster:
+    pixels, size = index.measure(kept)
+    return dedup_pb2.Cluster(kept=kept, duplicates=_neighbours(index, duplicates), pixels=pixels, size=size)
+
+
+def _neighbours(index: CollectionIndex, found: Sequence[tuple[str, int]]) -> list[dedup_pb2.Neighbour]:
+    measured = [(image, bits, *index.measure(image)) for image, bits in found]
+    return [dedup_pb2.Neighbour(image=image, distance=bits, pixels=pixels, size=size) for image, bits, pixels, size in measured]

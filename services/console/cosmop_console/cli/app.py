@@ -10,7 +10,7 @@ import typer
 from cosmop_common.errors import InvalidInputError
 from cosmop_common.pb.cosmop.v1 import runs_pb2
 
-from cosmop_console.cli import calls, embedded, exports, gan, humans, target
+from cosmop_console.cli import calls, dedup, embedded, exports, gan, humans, target
 from cosmop_console.cli import scrape as scrapes
 from cosmop_console.cli.experiments import experiment
 from cosmop_console.cli.models import models
@@ -26,6 +26,8 @@ app = typer.Typer(
 )
 train = typer.Typer(no_args_is_help=True, help="Train a model on a dataset version.")
 app.add_typer(train, name="train")
+copies = typer.Typer(no_args_is_help=True, help="Which images are copies of which.")
+app.add_typer(copies, name="dedup")
 app.add_typer(experiment, name="experiment")
 app.add_typer(models, name="models")
 
@@ -233,3 +235,17 @@ def report(
 ) -> None:
     """Make a pipeline run's report anew and fetch it."""
     asyncio.run(calls.report(target.find(home, endpoint), run_id, out or home / "reports" / run_id))
+
+
+@copies.command("report")
+def dedup_report(
+    collection: Annotated[str, typer.Argument(help="Collection; empty: all.")] = "",
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="As CSV.")] = False,
+    page: Annotated[Path | None, typer.Option("--html", help="Write a page with the pictures in it to this file.")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="At most so many clusters of a collection, largest first.")] = 1000,
+    home: Home = OUT,
+    endpoint: Endpoint = "",
+) -> None:
+    """List clusters of copies: the kept image, its copies, their distance, and why that one is kept."""
+    asyncio.run(dedup.report(target.find(home, endpoint), collection, "json" if as_json else "csv" if as_csv else "table", page, limit))

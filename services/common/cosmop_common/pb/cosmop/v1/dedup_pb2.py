@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15\x63osmop/v1/dedup.proto\x12\tcosmop.v1\"J\n\x0bHashRequest\x12\x11\n\x07\x63ontent\x18\x01 \x01(\x0cH\x00\x12\x0c\n\x02id\x18\x02 \x01(\tH\x00\x12\x11\n\talgorithm\x18\x03 \x01(\tB\x07\n\x05image\">\n\x0cHashResponse\x12\r\n\x05phash\x18\x01 \x01(\x06\x12\x11\n\talgorithm\x18\x02 \x01(\t\x12\x0c\n\x04\x66lat\x18\x03 \x01(\x08\"~\n\x12\x46indSimilarRequest\x12\x12\n\ncollection\x18\x01 \x01(\t\x12\x11\n\x07\x63ontent\x18\x02 \x01(\x0cH\x00\x12\x0c\n\x02id\x18\x03 \x01(\tH\x00\x12\x10\n\x08\x64istance\x18\x04 \x01(\r\x12\t\n\x01k\x18\x05 \x01(\r\x12\r\n\x05\x66lips\x18\x06 \x01(\x08\x42\x07\n\x05image\",\n\tNeighbour\x12\r\n\x05image\x18\x01 \x01(\t\x12\x10\n\x08\x64istance\x18\x02 \x01(\r\"?\n\x13\x46indSimilarResponse\x12(\n\nneighbours\x18\x01 \x03(\x0b\x32\x14.cosmop.v1.Neighbour\"6\n\x11GetClusterRequest\x12\x12\n\ncollection\x18\x01 \x01(\t\x12\r\n\x05image\x18\x02 \x01(\t\"A\n\x07\x43luster\x12\x0c\n\x04kept\x18\x01 \x01(\t\x12(\n\nduplicates\x18\x02 \x03(\x0b\x32\x14.cosmop.v1.Neighbour\"8\n\x13ListClustersRequest\x12\x12\n\ncollection\x18\x01 \x01(\t\x12\r\n\x05limit\x18\x02 \x01(\r\"<\n\x14ListClustersResponse\x12$\n\x08\x63lusters\x18\x01 \x03(\x0b\x32\x12.cosmop.v1.Cluster\"\"\n\x0cStatsRequest\x12\x12\n\ncollection\x18\x01 \x01(\t\"\x86\x01\n\rStatsResponse\x12\x0e\n\x06images\x18\x01 \x01(\x04\x12\x0e\n\x06unique\x18\x02 \x01(\x04\x12\x11\n\tsame_hash\x18\x03 \x01(\x04\x12\x0c\n\x04near\x18\x04 \x01(\x04\x12\x0c\n\x04\x66lat\x18\x05 \x01(\x04\x12\x11\n\tthreshold\x18\x06 \x01(\r\x12\x13\n\x0bindex_bytes\x18\x07 \x01(\x04\x32\xdb\x02\n\x05\x44\x65\x64up\x12\x37\n\x04Hash\x12\x16.cosmop.v1.HashRequest\x1a\x17.cosmop.v1.HashResponse\x12L\n\x0b\x46indSimilar\x12\x1d.cosmop.v1.FindSimilarRequest\x1a\x1e.cosmop.v1.FindSimilarResponse\x12>\n\nGetCluster\x12\x1c.cosmop.v1.GetClusterRequest\x1a\x12.cosmop.v1.Cluster\x12O\n\x0cListClusters\x12\x1e.cosmop.v1.ListClustersRequest\x1a\x1f.cosmop.v1.ListClustersResponse\x12:\n\x05Stats\x12\x17.cosmop.v1.StatsRequest\x1a\x18.cosmop.v1.StatsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15\x63osmop/v1/dedup.proto\x12\tcosmop.v1\"J\n\x0bHashRequest\x12\x11\n\x07\x63ontent\x18\x01 \x01(\x0cH\x00\x12\x0c\n\x02id\x18\x02 \x01(\tH\x00\x12\x11\n\talgorithm\x18\x03 \x01(\tB\x07\n\x05image\">\n\x0cHashResponse\x12\r\n\x05phash\x18\x01 \x01(\x06\x12\x11\n\talgorithm\x18\x02 \x01(\t\x12\x0c\n\x04\x66lat\x18\x03 \x01(\x08\"~\n\x12\x46indSimilarRequest\x12\x12\n\ncollection\x18\x01 \x01(\t\x12\x11\n\x07\x63ontent\x18\x02 \x01(\x0cH\x00\x12\x0c\n\x02id\x18\x03 \x01(\tH\x00\x12\x10\n\x08\x64istance\x18\x04 \x01(\r\x12\t\n\x01k\x18\x05 \x01(\r\x12\r\n\x05\x66lips\x18\x06 \x01(\x08\x42\x07\n\x05image\"J\n\tNeighbour\x12\r\n\x05image\x18\x01 \x01(\t\x12\x10\n\x08\x64istance\x18\x02 \x01(\r\x12\x0e\n\x06pixels\x18\x03 \x01(\x04\x12\x0c\n\x04size\x18\x04 \x01(\x04\"?\n\x13\x46indSimilarResponse\x12(\n\nneighbours\x18\x01 \x03(\x0b\x32\x14.cosmop.v1.Neighbour\"6\n\x11GetClusterRequest\x12\x12\n\ncollection\x18\x01 \x01(\t\x12\r\n\x05image\x18\x02 \x01(\t\"_\n\x07\x43luster\x12\x0c\n\x04kept\x18\x01 \x01(\t\x12(\n\nduplicates\x18\x02 \x03(\x0b\x32\x14.cosmop.v1.Neighbour\x12\x0e\n\x06pixels\x18\x03 \x01(\x04\x12\x0c\n\x04size\x18\x04 \x01(\x04\"8\n\x13ListClustersRequest\x12\x12\n\ncollection\x18\x01 \x01(\t\x12\r\n\x05limit\x18\x02 \x01(\r\"<\n\x14ListClustersResponse\x12$\n\x08\x63lusters\x18\x01 \x03(\x0b\x32\x12.cosmop.v1.Cluster\"\"\n\x0cStatsRequest\x12\x12\n\ncollection\x18\x01 \x01(\t\"\x86\x01\n\rStatsResponse\x12\x0e\n\x06images\x18\x01 \x01(\x04\x12\x0e\n\x06unique\x18\x02 \x01(\x04\x12\x11\n\tsame_hash\x18\x03 \x01(\x04\x12\x0c\n\x04near\x18\x04 \x01(\x04\x12\x0c\n\x04\x66lat\x18\x05 \x01(\x04\x12\x11\n\tthreshold\x18\x06 \x01(\r\x12\x13\n\x0bindex_bytes\x18\x07 \x01(\x04\x32\xdb\x02\n\x05\x44\x65\x64up\x12\x37\n\x04Hash\x12\x16.cosmop.v1.HashRequest\x1a\x17.cosmop.v1.HashResponse\x12L\n\x0b\x46indSimilar\x12\x1d.cosmop.v1.FindSimilarRequest\x1a\x1e.cosmop.v1.FindSimilarResponse\x12>\n\nGetCluster\x12\x1c.cosmop.v1.GetClusterRequest\x1a\x12.cosmop.v1.Cluster\x12O\n\x0cListClusters\x12\x1e.cosmop.v1.ListClustersRequest\x1a\x1f.cosmop.v1.ListClustersResponse\x12:\n\x05Stats\x12\x17.cosmop.v1.StatsRequest\x1a\x18.cosmop.v1.StatsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -38,21 +38,21 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_FINDSIMILARREQUEST']._serialized_start=176
   _globals['_FINDSIMILARREQUEST']._serialized_end=302
   _globals['_NEIGHBOUR']._serialized_start=304
-  _globals['_NEIGHBOUR']._serialized_end=348
-  _globals['_FINDSIMILARRESPONSE']._serialized_start=350
-  _globals['_FINDSIMILARRESPONSE']._serialized_end=413
-  _globals['_GETCLUSTERREQUEST']._serialized_start=415
-  _globals['_GETCLUSTERREQUEST']._serialized_end=469
-  _globals['_CLUSTER']._serialized_start=471
-  _globals['_CLUSTER']._serialized_end=536
-  _globals['_LISTCLUSTERSREQUEST']._serialized_start=538
-  _globals['_LISTCLUSTERSREQUEST']._serialized_end=594
-  _globals['_LISTCLUSTERSRESPONSE']._serialized_start=596
-  _globals['_LISTCLUSTERSRESPONSE']._serialized_end=656
-  _globals['_STATSREQUEST']._serialized_start=658
-  _globals['_STATSREQUEST']._serialized_end=692
-  _globals['_STATSRESPONSE']._serialized_start=695
-  _globals['_STATSRESPONSE']._serialized_end=829
-  _globals['_DEDUP']._serialized_start=832
-  _globals['_DEDUP']._serialized_end=1179
+  _globals['_NEIGHBOUR']._serialized_end=378
+  _globals['_FINDSIMILARRESPONSE']._serialized_start=380
+  _globals['_FINDSIMILARRESPONSE']._serialized_end=443
+  _globals['_GETCLUSTERREQUEST']._serialized_start=445
+  _globals['_GETCLUSTERREQUEST']._serialized_end=499
+  _globals['_CLUSTER']._serialized_start=501
+  _globals['_CLUSTER']._serialized_end=596
+  _globals['_LISTCLUSTERSREQUEST']._serialized_start=598
+  _globals['_LISTCLUSTERSREQUEST']._serialized_end=654
+  _globals['_LISTCLUSTERSRESPONSE']._serialized_start=656
+  _globals['_LISTCLUSTERSRESPONSE']._serialized_end=716
+  _globals['_STATSREQUEST']._serialized_start=718
+  _globals['_STATSREQUEST']._serialized_end=752
+  _globals['_STATSRESPONSE']._serialized_start=755
+  _globals['_STATSRESPONSE']._serialized_end=889
+  _globals['_DEDUP']._serialized_start=892
+  _globals['_DEDUP']._serialized_end=1239
 # @@protoc_insertion_point(module_scope)

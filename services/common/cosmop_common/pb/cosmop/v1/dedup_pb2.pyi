@@ -117,17 +117,24 @@ class Neighbour(_message.Message):
 
     IMAGE_FIELD_NUMBER: _builtins.int
     DISTANCE_FIELD_NUMBER: _builtins.int
+    PIXELS_FIELD_NUMBER: _builtins.int
+    SIZE_FIELD_NUMBER: _builtins.int
     image: _builtins.str
     distance: _builtins.int
+    pixels: _builtins.int
+    """Pixels and bytes: what "the better copy" is decided by."""
+    size: _builtins.int
     def __init__(
         self,
         *,
         image: _builtins.str = ...,
         distance: _builtins.int = ...,
+        pixels: _builtins.int = ...,
+        size: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["distance", b"distance", "image", b"image"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["distance", b"distance", "image", b"image", "pixels", b"pixels", "size", b"size"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -181,7 +188,12 @@ class Cluster(_message.Message):
 
     KEPT_FIELD_NUMBER: _builtins.int
     DUPLICATES_FIELD_NUMBER: _builtins.int
+    PIXELS_FIELD_NUMBER: _builtins.int
+    SIZE_FIELD_NUMBER: _builtins.int
     kept: _builtins.str
+    pixels: _builtins.int
+    """Pixels and bytes of the kept image."""
+    size: _builtins.int
     @_builtins.property
     def duplicates(self) -> _containers.RepeatedCompositeFieldContainer[Global___Neighbour]:
         """With their distance to the kept image, nearest first."""
@@ -191,10 +203,12 @@ class Cluster(_message.Message):
         *,
         kept: _builtins.str = ...,
         duplicates: _abc.Iterable[Global___Neighbour] | None = ...,
+        pixels: _builtins.int = ...,
+        size: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["duplicates", b"duplicates", "kept", b"kept"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["duplicates", b"duplicates", "kept", b"kept", "pixels", b"pixels", "size", b"size"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
