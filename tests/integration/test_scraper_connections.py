@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import random
 from collections.abc import AsyncIterator
 
 import httpcore
 import pytest
 from cosmop_scraper.addresses import GuardedBackend
 from cosmop_scraper.connections import Connections
+
+BIG = random.Random(1).randbytes(4 << 20)
 
 
 class Server:
@@ -27,6 +30,9 @@ class Server:
             while True:
                 path = (await reader.readuntil(b"\r\n\r\n")).split(b" ")[1]
                 await asyncio.sleep(0.02)
+                if path == b"/big":
+                    writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % len(BIG) + BIG)
+                    continue
                 writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\n" + (b"he" if path == b"/half" else b"hello"))
                 if path == b"/last":
                     break
@@ -113,3 +119,22 @@ async def test_a_request_that_is_given_up_leaves_nothing_open(server: Server) ->
         await until(lambda: server.closed == server.opened == 2)
         assert not connections._open
         assert await get(connections, server.url()) == b"hello"
+
+
+async def test_a_large_body_comes_whole_however_slowly_it_is_read(server: Server) -> None:
+    async with pool() as connections:
+        for pause in (0.0, 0.002):
+            parts = []
+            async with connections.answer(httpcore.Request("GET", server.url(path="/big"), headers={"host": "x"})) as response:
+                async for part in response.aiter_stream():
+                    parts.append(part)
+                    await asyncio.sleep(pause)
+            assert b"".join(parts) == BIG
+        assert server.opened == 1
+
+
+async def test_where_nobody_listens_it_is_said(server: Server) -> None:
+    async with pool() as connections:
+        with pytest.raises(httpcore.ConnectError):
+            await get(connections, "http://127.0.0.1:1/")
+        assert not connections._open

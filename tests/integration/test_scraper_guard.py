@@ -7,13 +7,13 @@ import socket
 from collections.abc import AsyncIterator
 from typing import Any
 
-import httpcore
 import pytest
 from cosmop_scraper.addresses import GuardedBackend
 from cosmop_scraper.errors import AddressRefusedError, FetchError
 from cosmop_scraper.fetch import Fetcher
 from cosmop_scraper.politeness import Politeness
 from cosmop_scraper.settings import Settings
+from cosmop_scraper.wire import Backend, Stream
 from scraper_servers import LocalServer, Request, serving
 
 PUBLIC = "8.8.8.8"
@@ -33,13 +33,13 @@ NAMES = {
 }
 
 
-class Rerouted(httpcore.AnyIOBackend):
+class Rerouted(Backend):
     """Every connection that the guard lets pass ends at the local server."""
 
     def __init__(self) -> None:
         self.connected: list[str] = []
 
-    async def connect_tcp(self, host: str, *args: Any, **kwargs: Any) -> httpcore.AsyncNetworkStream:
+    async def connect_tcp(self, host: str, *args: Any, **kwargs: Any) -> Stream:
         self.connected.append(host)
         return await super().connect_tcp("127.0.0.1", *args, **kwargs)
 

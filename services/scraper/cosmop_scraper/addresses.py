@@ -14,6 +14,7 @@ from collections.abc import Iterable
 import httpcore
 
 from cosmop_scraper.errors import AddressRefusedError, FetchError
+from cosmop_scraper.wire import Backend
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
@@ -70,7 +71,7 @@ class GuardedBackend(httpcore.AsyncNetworkBackend):
 
     def __init__(self, *, allow_private: bool, backend: httpcore.AsyncNetworkBackend | None = None) -> None:
         self._allow_private = allow_private
-        self._backend = backend or httpcore.AnyIOBackend()
+        self._backend = backend or Backend()
 
     async def resolve(self, host: str, port: int) -> list[str]:
         """Permitted addresses of a host. Raises ``AddressRefusedError``, ``FetchError``."""
