@@ -32,7 +32,7 @@ from cosmop_common.models_kv import ActiveModels
 from cosmop_common.names import dataset_key, sha256_hex
 from cosmop_common.pb.cosmop.v1 import classifier_pb2, classifier_pb2_grpc
 from cosmop_common.pb.inference import grpc_service_pb2, grpc_service_pb2_grpc
-from cosmop_common.records import DatasetRecord, ModelCard, PredictionsRecord
+from cosmop_common.records import DatasetRecord, ModelCard, Prediction, PredictionsRecord
 from cosmop_common.runs import Runs
 from cosmop_common.settings import ServiceSettings
 from cosmop_common.store import Store
@@ -117,6 +117,7 @@ async def tiny_model(
     network: bytes = b"",
     smoke_error: float = 0.0,
     images: list[str] | None = None,
+    predictions: list[Prediction] | None = None,
 ) -> ModelCard:
     """A registered model that answers at once: ``head`` on the tiny network (default: linear, bias 0)."""
     network = network or tiny_network()
@@ -144,7 +145,7 @@ async def tiny_model(
     return await registry.save(
         store,
         registry.ModelFiles(card, network, head.to_bytes()),
-        PredictionsRecord(model=name, version=version, predictions=[]),
+        PredictionsRecord(model=name, version=version, predictions=predictions or []),
         registry.TrainingImages(images=images),
     )
 

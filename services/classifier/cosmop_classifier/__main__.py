@@ -12,6 +12,7 @@ from cosmop_vision.settings import VisionSettings
 
 from cosmop_classifier.engine import Engines
 from cosmop_classifier.hub import Hub
+from cosmop_classifier.int8 import Int8
 from cosmop_classifier.oip_service import InferenceServicer
 from cosmop_classifier.review import Review
 from cosmop_classifier.service import ClassifierServicer
@@ -30,7 +31,8 @@ async def serve() -> None:
     )
     async with Runtime("classifier", settings) as runtime:
         review = Review(runtime.facts, runtime.store, settings.review)
-        hub = Hub(runtime.store, runtime.models, engines, pinned=settings.pinned_models)
+        int8 = Int8(runtime.store, engines, agreement=settings.int8_agreement, loss=settings.int8_loss) if settings.int8 else None
+        hub = Hub(runtime.store, runtime.models, engines, pinned=settings.pinned_models, int8=int8)
         runtime.serve(
             add_ClassifierServicer_to_server,
             ClassifierServicer(

@@ -33,6 +33,12 @@ class Settings(ServiceSettings):
 
     review: Literal["off", "known", "all"] = "known"
     """Whose uncertain images go before people: nobody's; those that the collection holds; all, callers' images being stored for it."""
+    int8: bool = False
+    """Serve versions in whole numbers, about twice as fast, where the accuracy gate lets them."""
+    int8_agreement: float = Field(default=0.98, ge=0, le=1)
+    """The gate: share of validation and test images on which both forms must give the same verdict."""
+    int8_loss: float = Field(default=0.01, ge=0, le=1)
+    """The gate: accuracy that may be lost."""
     explain_images: int = Field(default=2000, ge=1)
     """Training images that Explain compares with, of a model that brings no bank of its own."""
 
