@@ -6,10 +6,11 @@ environment of its own: ``python -m venv peer && peer/bin/pip install img2datase
 
 A site in a process of its own (``scrape_site``) serves photos under 50 host names, which both resolve by the same few
 lines (``scrape_names``). Rounds alternate, each with servers, folders and facts of its own; the best of each counts. CPU
-is what the kernel says of a process and all its children, start included. Ours obeys robots.txt, guards addresses, decodes
-every image, stores it in S3 and publishes two facts of it; politeness is wide open. The peer decodes every image, encodes
-none anew (resize_mode no, skip_reencode), hashes it and writes files; with ``--bytes-only`` it is measured without decoding as well
-(disable_all_reencoding). What NATS and the object store used is told beside.
+is what the kernel says of a process and all its children, start included; the JSON tells the same without the start.
+Ours obeys robots.txt, guards addresses, decodes every image, stores it in S3 and publishes two facts of it; politeness is
+wide open. The peer decodes every image, encodes none anew (resize_mode no, skip_reencode), hashes it and writes files; with
+``--bytes-only`` it is measured without decoding as well (disable_all_reencoding). What NATS and the object store used is
+told beside.
 """
 
 from __future__ import annotations
@@ -78,6 +79,11 @@ def compare(options: argparse.Namespace, folder: Path, urls: Path, images: int, 
         for name, measured in rounds.items():
             print(f"{name}: {measured[-1].value:.1f} images per CPU-second {measured[-1]}", flush=True)
     best = {name: max(measured, key=lambda m: m.value) for name, measured in rounds.items()}
+    few = folder / "few.txt"
+    few.write_text("".join(urls.read_text().splitlines(keepends=True)[:HOSTS]))
+    starts = {"ours": asyncio.run(scrape(folder / "ours-few", few, HOSTS))}
+    starts |= {name: theirs(peer, folder / f"{name}-few", few, HOSTS, bytes_only=bytes_only) for name, bytes_only in peers.items()}
+    steady = {name: (images - HOSTS) / (best[name].cpu_seconds - start.cpu_seconds) for name, start in starts.items()}
     version = subprocess.run([peer, "-c", "import importlib.metadata as m; print(m.version('img2dataset'))"], check=True, capture_output=True, text=True)
     report.write(
         "scrape",
@@ -89,6 +95,9 @@ def compare(options: argparse.Namespace, folder: Path, urls: Path, images: int, 
         images,
         rounds={name: [asdict(m) | {"value": m.value} for m in measured] for name, measured in rounds.items()},
         ratios={name: best["ours"].value / best[name].value for name in peers},
+        # What is left when a run of one URL for each host is taken away: the cost of an image without that of starting.
+        start_cpu_seconds={name: start.cpu_seconds for name, start in starts.items()},
+        without_start={name: {"value": value, "ratio": steady["ours"] / value} for name, value in steady.items()},
         hosts=HOSTS,
         mean_bytes=mean_bytes,
     )
