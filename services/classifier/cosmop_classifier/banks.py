@@ -56,8 +56,11 @@ class KnnHead(Head):
         rows, alike = np.zeros((len(images), count), np.int64), np.zeros((len(images), count))
         if len(self.centroids):
             for place, image in enumerate(images):
-                candidates = self._candidates(image, count)
-                rows[place], alike[place] = (found[0] for found in _best(image[None] @ self.bank[candidates].T, count, candidates))
+                near = self._cells(image, count)
+                # Cell by cell: slices of the bank, where choosing rows would copy them.
+                values = np.concatenate([self.bank[start:end] @ image for start, end in near])
+                found = np.concatenate([np.arange(start, end) for start, end in near])
+                rows[place], alike[place] = (best[0] for best in _best(values[None], count, found))
             return rows, alike
         block = max(1, _CELLS // len(self.bank))
         for start in range(0, len(images), block):
@@ -65,11 +68,11 @@ class KnnHead(Head):
             rows[part], alike[part] = _best(images[part] @ self.bank.T, count, np.arange(len(self.bank)))
         return rows, alike
 
-    def _candidates(self, image: Array, count: int) -> Rows:
-        """Rows of the cells next to an image, at least ``count`` of them."""
+    def _cells(self, image: Array, count: int) -> list[tuple[int, int]]:
+        """Where the rows of the cells next to an image begin and end, at least ``count`` rows in all."""
         order, sizes = np.argsort(-(self.centroids @ image), kind="stable"), np.diff(self.starts)
         probes = max(_PROBES, int(np.searchsorted(np.cumsum(sizes[order]), count)) + 1)
-        return np.concatenate([np.arange(self.starts[cell], self.starts[cell + 1]) for cell in order[:probes]])
+        return [(int(self.starts[cell]), int(self.starts[cell + 1])) for cell in order[:probes]]
 
     def tensors(self) -> Tensors:
         """The bank, the number of neighbours (1,), and the cells where there are any."""
