@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+import hashlib
 import io
 from collections.abc import AsyncIterator
 
 import grpc
+import numpy as np
 import pytest
 from cosmop_common.bus import Bus
 from cosmop_common.endpoints import channel
@@ -17,6 +20,7 @@ from cosmop_common.pb.cosmop.v1 import human_detector_pb2_grpc, runs_pb2
 from cosmop_common.runs import Runs
 from cosmop_common.settings import ConnectionSettings, ServiceSettings
 from cosmop_common.store import Store
+from cosmop_human_detector.heads import Head
 from cosmop_human_detector.models import Models
 from cosmop_human_detector.registry import HEAD_FILE, register, shipped
 from cosmop_human_detector.service import HumanDetectorServicer
@@ -104,6 +108,63 @@ async def test_activation_lists_and_rolls_back(stub, store: Store) -> None:
     assert listed == {"good": True, "bad": False, card.version: False}
     assert (await stub.Detect(pb.DetectRequest(content=picture("red")))).model == "human/good"
     assert await store.exists(model_key("human", "good", HEAD_FILE))
+
+
+async def test_versions_that_cannot_work_are_refused_and_the_list_stays_whole(stub, store: Store) -> None:
+    card, files = shipped()
+    narrow = Head(Head.from_bytes(files[HEAD_FILE]).shape, np.ones(5, np.float32), 0.0).to_bytes()
+    await register(store, card.model_copy(update={"version": "narrow", "files": {HEAD_FILE: hashlib.sha256(narrow).hexdigest()}}), {HEAD_FILE: narrow})
+    await register(store, card.model_copy(update={"version": "future", "details": {"backend": "telepathy"}}), files)
+    await store.put(model_key("human", "torn", "card.json"), b'{"name": "human"')
+    codes = {}
+    for version in ("narrow", "future", "torn"):
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await stub.ActivateModel(pb.ActivateDetectorRequest(name="human", version=version))
+        codes[version] = caught.value.code()
+        assert "activate another version" in (caught.value.details() or "") or "update the service" in (caught.value.details() or "")
+    assert codes == {"narrow": grpc.StatusCode.FAILED_PRECONDITION, "future": grpc.StatusCode.DATA_LOSS, "torn": grpc.StatusCode.DATA_LOSS}
+    listed = {m.version: m.active for m in (await stub.ListModels(pb.ListDetectorsRequest())).models}
+    assert listed == {card.version: True, "narrow": False, "future": False}
+
+
+async def test_a_version_is_activated_under_load_and_every_answer_is_whole(stub, store: Store) -> None:
+    card, files = shipped()
+    await register(store, card.model_copy(update={"version": "next", "threshold": 0.001}), files)
+    begun = asyncio.Event()
+
+    async def requests() -> AsyncIterator[pb.DetectRequest]:
+        for number in range(60):
+            if number == 10:
+                begun.set()
+            yield pb.DetectRequest(content=picture("teal"))
+
+    async def activate() -> None:
+        await begun.wait()
+        await stub.ActivateModel(pb.ActivateDetectorRequest(name="human", version="next"))
+
+    activation = asyncio.create_task(activate())
+    answers = [answer async for answer in stub.DetectStream(requests())]
+    await activation
+    assert len(answers) == 60
+    assert {(a.model, a.threshold) for a in answers} <= {(f"human/{card.version}", card.threshold), ("human/next", 0.001)}
+    assert (await stub.Detect(pb.DetectRequest(content=picture("teal")))).model == "human/next"
+
+
+async def test_a_stream_answers_what_came_before_a_bad_image_and_the_next_stream_works(stub) -> None:
+    async def requests(bad: bool) -> AsyncIterator[pb.DetectRequest]:
+        for number in range(4):
+            yield pb.DetectRequest(content=b"<html>" if bad and number == 2 else picture("teal"))
+
+    answers = []
+
+    async def collect() -> None:
+        async for answer in stub.DetectStream(requests(bad=True)):
+            answers.append(answer)
+
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await collect()
+    assert (len(answers), caught.value.code()) == (2, grpc.StatusCode.INVALID_ARGUMENT)
+    assert len([answer async for answer in stub.DetectStream(requests(bad=False))]) == 4
 
 
 async def test_train_queues_one_job_for_one_run(stub, bus: Bus) -> None:

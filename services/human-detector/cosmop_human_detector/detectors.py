@@ -46,7 +46,7 @@ class HeadDetector:
 
 
 def smoke_test(detector: Detector) -> None:
-    """Scores two drawings. Raises ``SmokeTestError`` where the scores are no probabilities."""
+    """Scores two drawings. Raises ``SmokeTestError`` where that fails, or the scores are no probabilities."""
     arrays = []
     for colour in ("navy", "orange"):
         image = Image.new("RGB", (160, 120), "white")
@@ -54,6 +54,9 @@ def smoke_test(detector: Detector) -> None:
         sink = io.BytesIO()
         image.save(sink, "PNG")
         arrays.append(detector.prepare(sink.getvalue()))
-    scores = detector.scores(np.stack(arrays))
+    try:
+        scores = detector.scores(np.stack(arrays))
+    except Exception as error:
+        raise SmokeTestError(f"the model does not score an image ({error}): its files do not fit each other; activate another version, or train one") from error
     if scores.shape != (2,) or not np.isfinite(scores).all() or scores.min() < 0 or scores.max() > 1:
         raise SmokeTestError(f"the model's scores of two drawings are {scores}, not two probabilities: it is not activated; train it anew")

@@ -116,6 +116,9 @@ class Models:
 
     async def load(self, reference: str) -> Model:
         """A version, loaded and smoke-tested at its first use."""
+        # Not behind the lock: what is loaded answers while another version is being fetched.
+        if model := self._loaded.get(reference):
+            return model
         async with self._loading:
             if reference not in self._loaded:
                 card = await load_card(self._store, reference)

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import importlib.resources
+import logging
 from pathlib import Path
 
 from cosmop_common.errors import InvalidInputError, NotFoundError
 from cosmop_common.names import model_key
 from cosmop_common.records import ModelCard
 from cosmop_common.store import Store
+from pydantic import ValidationError
 
 from cosmop_human_detector.errors import ModelFileError
+
+log = logging.getLogger(__name__)
 
 #: The model for every collection, and the prefix of those that were trained for one.
 GENERAL = "human"
@@ -46,6 +50,8 @@ async def find_card(store: Store, reference: str) -> ModelCard | None:
         return await ModelCard.load(store, model_key(*split_model(reference), "card.json"))
     except NotFoundError:
         return None
+    except ValidationError as error:
+        raise ModelFileError(f"the card of {reference} is damaged ({error.error_count()} faults): activate another version, or train one") from error
 
 
 async def load_card(store: Store, reference: str) -> ModelCard:
@@ -69,7 +75,13 @@ async def load_file(store: Store, card: ModelCard, name: str) -> bytes:
 async def list_cards(store: Store) -> list[ModelCard]:
     """The cards of all human filters, by name, oldest first."""
     keys = [key async for key in store.list(f"models/{GENERAL}") if key.endswith("/card.json")]
-    cards = [await ModelCard.load(store, key) for key in keys]
+    cards = []
+    for key in keys:
+        try:
+            cards.append(await ModelCard.load(store, key))
+        except (NotFoundError, ValidationError) as error:
+            # One damaged card must not hide the others.
+            log.warning("%s is no card of a model and is left out: %s", key, error)
     return sorted((card for card in cards if card.kind == KIND), key=lambda card: (card.name, card.created))
 
 
