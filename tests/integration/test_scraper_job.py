@@ -184,7 +184,8 @@ async def test_a_cancelled_job_ends_and_leaves_whole_facts(bench: Bench, folder:
     await bench.collection(requests_per_second=10)
 
     async def cancel() -> None:
-        await asyncio.sleep(2)
+        while len(await bench.sighted()) < 3:  # noqa: ASYNC110 - facts are asked for, they do not tell
+            await asyncio.sleep(0.05)
         await bench.runs.cancel("stop-me")
 
     canceller = asyncio.create_task(cancel())
