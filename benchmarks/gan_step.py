@@ -1,6 +1,6 @@
 """Seconds per thousand images of our trainer against NVIDIA's own networks and losses, on this machine, phase by phase.
 
-    python -m benchmarks.gan_step --checkout DIR [--resolutions 64 128] [--p 0.5] [--rounds 1] [--precision fp32] [--device cpu]
+    python -m benchmarks.gan_step --checkout DIR [--resolutions 64 128] [--p 0.5] [--rounds 1] [--precision auto] [--device cpu]
 
 ``DIR`` is a checkout of github.com/NVlabs/stylegan2-ada-pytorch, never part of this project; it needs ``requests``. It runs on
 its pure PyTorch fallbacks where its CUDA extensions cannot be built. Both train the same preset (``auto``) with the same
@@ -32,7 +32,7 @@ def main() -> None:
     parser.add_argument("--resolutions", type=int, nargs="+", default=[64, 128])
     parser.add_argument("--p", type=float, default=0.5, help="augmentation probability")
     parser.add_argument("--rounds", type=int, default=1, help="measurements of each phase, after one to warm up")
-    parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32", help="ours; the peer's half precision is for GPUs alone")
+    parser.add_argument("--precision", choices=("auto", "fp32", "bf16"), default="auto", help="ours; the peer's half precision is for GPUs alone")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--option", action="append", default=[], metavar="NAME=VALUE", help="of our trainer")
     parser.add_argument("--side", help=argparse.SUPPRESS)

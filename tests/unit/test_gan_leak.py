@@ -13,7 +13,7 @@ from cosmop_gan_trainer.trainer import Trainer
 SKY, SEA = np.array([220, 120, 60]), np.array([30, 60, 140])
 STEPS = 240
 OPTIONS = {
-    "batch": "16", "z_dim": "16", "w_dim": "16", "channel_base": "256", "channel_max": "32", "learning_rate": "0.005", "r1_gamma": "0.3",
+    "precision": "fp32", "batch": "16", "z_dim": "16", "w_dim": "16", "channel_base": "256", "channel_max": "32", "learning_rate": "0.005", "r1_gamma": "0.3",
     "ema_kimg": "1", "path_length_weight": "0", "style_mixing": "0", "ada_target": "0",
 }  # fmt: skip
 

@@ -24,7 +24,16 @@ STEPS = 4
 
 
 def config(**options: str) -> RunConfig:
-    small = {"batch": "8", "z_dim": "8", "w_dim": "8", "channel_base": "64", "channel_max": "8", "path_length_interval": "2", "r1_interval": "2"}
+    small = {
+        "precision": "fp32",
+        "batch": "8",
+        "z_dim": "8",
+        "w_dim": "8",
+        "channel_base": "64",
+        "channel_max": "8",
+        "path_length_interval": "2",
+        "r1_interval": "2",
+    }
     return configure("auto", 16, options=small | options)
 
 

@@ -64,8 +64,8 @@ class EqualConv2d(nn.Module):
         half = self.size // 2
         if self.down:
             assert isinstance(self.fir, Tensor)
-            # The filter's and the convolution's zeros at once: one pass of padding.
-            x = filters.fir(x, self.fir, (half + 1, half + 1), stride=1 if half else 2)
+            # Before a larger kernel the filter's zeros and the convolution's are one pass of padding.
+            x = filters.fir(x, self.fir, (half + 1, half + 1)) if half else filters.downsample(x, self.fir)
             x = F.conv2d(x, weight, stride=2 if half else 1)
         else:
             x = F.conv2d(x, weight, padding=half)

@@ -29,6 +29,7 @@ def _paper(batch: int, group: int, channels: int, rate: float, gamma: float, ema
         "r1_gamma": gamma,
         "ema_kimg": ema,
         "mapping_layers": mapping,
+        "precision": "auto",
     }
 
 
@@ -54,6 +55,7 @@ def auto(resolution: int, processes: int = 1) -> dict[str, Any]:
         "ema_kimg": batch * 10 / 32,
         "ema_ramp": 0.05,
         "mapping_layers": 2,
+        "precision": "auto",
     }
 
 
@@ -77,6 +79,7 @@ def tiny(resolution: int) -> dict[str, Any]:
         "ema_kimg": 1.0,
         "path_length_weight": 0,
         "ada_kimg": 100,
+        "precision": "fp32",
         "mirror": True,
     }
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from cosmop_gan_trainer import losses
 from cosmop_gan_trainer.augment import Augment, Controller
-from cosmop_gan_trainer.config import RunConfig, TrainConfig
+from cosmop_gan_trainer.config import Precision, RunConfig, TrainConfig
 from cosmop_gan_trainer.data import TrainingSet
 from cosmop_gan_trainer.discriminator import Discriminator
 from cosmop_gan_trainer.errors import TrainerOptionError
@@ -30,6 +30,15 @@ def lazy_adam(network: nn.Module, config: TrainConfig, interval: int | None) -> 
     return torch.optim.Adam(
         network.parameters(), lr=config.learning_rate * r, betas=(config.beta1**r if config.beta1 else 0.0, config.beta2**r), eps=config.epsilon, fused=True
     )
+
+
+def half_precision(precision: Precision, device: torch.device) -> torch.dtype | None:
+    """The type of the upper blocks; None: full precision."""
+    if precision == "auto":
+        # Without such units bf16 is emulated, and slower than fp32.
+        units = torch.cuda.is_bf16_supported(including_emulation=False) if device.type == "cuda" else torch.cpu._is_amx_tile_supported()  # noqa: SLF001
+        return torch.bfloat16 if units else None
+    return torch.bfloat16 if precision == "bf16" else None
 
 
 def _seed(seed: int, step: int, phase: str, chunk: int) -> int:
@@ -61,7 +70,7 @@ class Trainer:
         self.generator = Generator(config.network).to(device)
         self.discriminator = Discriminator(config.network).to(device)
         self.average = copy.deepcopy(self.generator).eval().requires_grad_(requires_grad=False)
-        half = torch.bfloat16 if c.precision == "bf16" else None
+        half = half_precision(c.precision, device)
         self.generator.synthesis.half_dtype = self.average.synthesis.half_dtype = self.discriminator.half_dtype = half
         self.g_adam = lazy_adam(self.generator, c, c.path_length_interval if c.path_length_weight else None)
         self.d_adam = lazy_adam(self.discriminator, c, c.r1_interval if c.r1_gamma else None)
