@@ -25,7 +25,11 @@ from cosmop_common.settings import ConnectionSettings
 from cosmop_common.store import Store
 from cosmop_common.tasks import end_tasks
 from cosmop_common.topology import provision
+from cosmop_console import database
+from cosmop_console.projection import Projection
+from cosmop_dedup.embedder import EMBEDDER
 from cosmop_dedup.erased import Tombstones
+from cosmop_dedup.hashing import hash_image
 from cosmop_dedup.keeper import Keeper
 from cosmop_dedup.state import CollectionState, Known
 from cosmop_dedup.worker import HashWorker, IndexWorker
@@ -159,15 +163,23 @@ async def test_images_become_hashes_and_decisions(bus: Bus, store: Store, settin
     assert all(d.threshold == 4 and d.cause for d in decisions.values())
 
 
-async def test_a_better_copy_takes_over(bus: Bus, settings: ConnectionSettings):
+async def test_a_better_copy_takes_over_with_its_labels(bus: Bus, settings: ConnectionSettings):
     facts = Facts(bus)
     async with collections_of(bus, collection(2)) as collections, index_role(bus, settings, collections):
         small, large = hashed(1, 0b1, pixels=10), hashed(2, 0b11, pixels=20)
         await facts.put(small)
         await until_said(facts, expected([small], DedupSettings(distance=2)))
+        await facts.put(facts_pb2.Labelled(collection="c", image=small.image, labeller="ann", label="yes", ulid="01"))
         await facts.put(large)
         await until_said(facts, expected([small, large], DedupSettings(distance=2)))
     assert (await said(facts))[small.image].kept == large.image
+    # What the console makes of it: the label is the kept image's now.
+    projection = Projection(db := database.in_memory())
+    for kind in (facts_pb2.Hashed, facts_pb2.Labelled, facts_pb2.Deduplicated):
+        async for stored in facts.replay(kind):
+            projection.apply(stored.fact, stored.sequence)
+    row = db.execute("SELECT verdict, label, labellers FROM images WHERE image = ?", (large.image,)).fetchone()
+    assert tuple(row) == ("agreed", "yes", 1)
 
 
 async def test_the_outcome_is_that_of_the_set_through_deaths_and_repeats(bus: Bus, settings: ConnectionSettings):
@@ -296,10 +308,10 @@ async def test_an_erased_image_is_not_hashed(bus: Bus, store: Store, settings: C
 
 
 @asynccontextmanager
-async def process(environment: dict[str, str], roles: str = "hash,index") -> AsyncIterator[asyncio.subprocess.Process]:
+async def process(environment: dict[str, str], roles: str = "hash,index", *how: str) -> AsyncIterator[asyncio.subprocess.Process]:
     own = {"COSMOP_GRPC_PORT": "0", "COSMOP_HTTP_PORT": "0", "COSMOP_DEDUP_ROLES": roles, "COSMOP_ACK_WAIT": "3"}
     child = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "cosmop_dedup", env=os.environ | environment | own, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
+        sys.executable, *(how or ("-m", "cosmop_dedup")), env=os.environ | environment | own, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
     )
     try:
         yield child
@@ -309,29 +321,71 @@ async def process(environment: dict[str, str], roles: str = "hash,index") -> Asy
             await child.wait()
 
 
-async def test_killed_processes_end_where_an_undisturbed_one_does(bus: Bus, store: Store, settings: ConnectionSettings, environment: dict[str, str]):
+async def test_replicas_that_are_killed_end_where_one_undisturbed_does(bus: Bus, store: Store, settings: ConnectionSettings, environment: dict[str, str]):
     facts = Facts(bus)
     # What a killed process held comes back after this long.
     await provision(bus.js, settings.model_copy(update={"ack_wait": 3.0}))
+    images = [await store.put_image(picture(seed, quality), "image/jpeg") for seed in range(30) for quality in (95, 40)]
 
-    async def under_way() -> bool:
-        return len(await said(facts)) >= 10
+    async def scraped(name: str, order: list[str]) -> None:
+        for image in order:
+            await facts.create(facts_pb2.Scraped(collection=name, image=image))
 
-    async def all_hashed() -> bool:
-        return len(await said(facts, facts_pb2.Hashed)) == 80
+    async def decided(name: str) -> dict[str, tuple]:
+        return {s.fact.image: words(s.fact) async for s in facts.replay(facts_pb2.Deduplicated, name)}
 
-    async with collections_of(bus, collection(6)):
-        for seed in range(40):
-            for quality in (95, 40):
-                image = await store.put_image(content := picture(seed, quality), "image/jpeg")
-                await facts.create(facts_pb2.Scraped(collection="c", image=image, size=len(content)))
-        async with process(environment, "hash"), process(environment, "index") as index:
-            await eventually(under_way)
+    async def complete(name: str) -> bool:
+        return len(await decided(name)) == len(images)
+
+    async with collections_of(bus, collection(6)) as collections:
+        await collections.put(collection(6).model_copy(update={"name": "many"}))
+        async with process(environment) as alone:
+            await scraped("c", images)
+            await eventually(lambda: complete("c"), 60)
+            alone.send_signal(signal.SIGTERM)
+            assert await asyncio.wait_for(alone.wait(), 20) == 0
+        async with process(environment, "hash") as first, process(environment, "hash"), process(environment, "index") as index:
+            await scraped("many", random.Random(3).sample(images, len(images)))
+
+            async def under_way() -> bool:
+                return len(await decided("many")) >= 8
+
+            await eventually(under_way, 60)
+            first.kill()
             index.kill()
-        async with process(environment) as both:
-            await eventually(all_hashed)
-            hashes = list((await said(facts, facts_pb2.Hashed)).values())
-            await until_said(facts, expected(hashes, DedupSettings(distance=6)), 60)
-            both.send_signal(signal.SIGTERM)
-            assert await asyncio.wait_for(both.wait(), 20) == 0
-    assert sum(f.kind == facts_pb2.DUPLICATE_KIND_UNIQUE for f in (await said(facts)).values()) == 40
+            async with process(environment, "hash"), process(environment, "index"):
+                await eventually(lambda: complete("many"), 60)
+                want = await decided("c")
+
+                async def same() -> bool:
+                    return await decided("many") == want
+
+                await eventually(same, 60)
+    assert sum(kind == facts_pb2.DUPLICATE_KIND_UNIQUE for kind, *_ in want.values()) == 30
+
+
+async def test_the_grey_zone_asks_a_network_and_loads_no_torch(bus: Bus, store: Store, settings: ConnectionSettings, environment: dict[str, str]):
+    """A cropped copy is beyond the distance: kept apart without the grey zone, found with it, by a process that never loads torch."""
+    facts = Facts(bus)
+    whole, other = picture(1, size=(480, 360)), picture(9, size=(400, 300))
+    opened = Image.open(io.BytesIO(whole))
+    sink = io.BytesIO()
+    opened.crop((38, 29, 442, 331)).save(sink, "JPEG", quality=90)
+    apart = (hash_image(whole).phash ^ hash_image(sink.getvalue()).phash).bit_count()
+    assert apart > 2
+    grey = collection(2).model_copy(update={"dedup": DedupSettings(distance=2, grey_distance=32)})
+    async with collections_of(bus, grey) as collections, index_role(bus, settings, collections):
+        code = "import asyncio, sys; from cosmop_dedup.__main__ import serve; asyncio.run(serve()); sys.exit('torch' in sys.modules)"
+        async with process(environment, "hash", "-c", code) as hasher:
+            ids = [await store.put_image(data, "image/jpeg") for data in (whole, sink.getvalue(), other)]
+            for image in ids:
+                await facts.create(facts_pb2.Scraped(collection="c", image=image))
+            unique, near = facts_pb2.DUPLICATE_KIND_UNIQUE, facts_pb2.DUPLICATE_KIND_NEAR
+            want = {ids[0]: (unique, ids[0], 0, 2), ids[1]: (near, ids[0], apart, 2), ids[2]: (unique, ids[2], 0, 2)}
+            await until_said(facts, want, 90)
+            hasher.send_signal(signal.SIGTERM)
+            assert await asyncio.wait_for(hasher.wait(), 20) == 0
+        assert {h.embedder for h in (await said(facts, facts_pb2.Hashed)).values()} == {EMBEDDER}
+        # Without it, from what is stored, they are two images again.
+        await collections.put(collection(2))
+        await until_said(facts, want | {ids[1]: (unique, ids[1], 0, 2)})

@@ -23,9 +23,9 @@ from scipy.fft import dctn
 TESTS = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(TESTS.parent))
 sys.path.insert(0, str(TESTS))
-from dedup_pictures import pictures
+from dedup_pictures import pictures  # noqa: E402 - beside the tests
 
-from benchmarks import imagededup_peer
+from benchmarks import imagededup_peer  # noqa: E402
 
 IMAGEHASH_PNG = TESTS / "data" / "imagehash.png"
 FROZEN = json.loads((TESTS / "data" / "imagededup_phash.json").read_text())
