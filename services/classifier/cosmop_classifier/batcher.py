@@ -27,6 +27,8 @@ P = TypeVar("P")
 R = TypeVar("R")
 
 _SMOOTHING = 0.2
+#: Of the time that a caller has left, the share that the queue may take: its pace is an estimate.
+_PATIENCE = 0.7
 
 
 class QueueFullError(CosmopError):
@@ -133,8 +135,9 @@ class Batcher(Generic[T, P, R]):
         if self._pending >= self._max_pending:
             raise QueueFullError(self._pending, wait)
         # Less than a batch is no queue: what is known of its pace is too little to turn anybody away for.
-        if self._pending >= self._max_batch and now < deadline < now + wait:
-            raise QueueFullError(self._pending, max(0.01, now + wait - deadline), f"{wait:.2f} s of work, longer than the deadline of {deadline - now:.2f} s")
+        left = deadline - now
+        if self._pending >= self._max_batch and 0 < left < wait / _PATIENCE:
+            raise QueueFullError(self._pending, max(0.01, wait - _PATIENCE * left), f"{wait:.2f} s of work, too much for a deadline of {left:.2f} s")
         if not self._pending:
             self._busy_since = now
 
