@@ -126,6 +126,29 @@ async def test_wikimedia_reads_recorded_answers(ask: Ask) -> None:
     assert len(pages) == len(batch[0]["query"]["pages"])
 
 
+@pytest.mark.parametrize(
+    ("names", "images"),
+    [
+        (["response_large_0.json", "response_large_1.json"], 3),
+        (["response_small_with_continue.json", "response_small_with_continue_2.json", "response_small_no_continue.json"], 0),
+        (["response_small_missing_continue.json"], 0),
+    ],
+)
+async def test_wikimedia_follows_recorded_answers_to_their_end(ask: Ask, names: list[str], images: int) -> None:
+    if not RECORDED.is_dir():
+        pytest.skip(f"no recorded answers at {RECORDED}")
+    answers = [json.loads((RECORDED / name).read_text()) for name in names]
+
+    async def answer(request: Request) -> None:
+        await request.json(answers[len(server.asked) - 1])
+
+    async with serving({"/w/api.php": answer}) as server:
+        found = await ask("wikimedia", "x", f"{server.origin}/w/api.php")
+        assert len(server.asked) == len(names)
+    assert len(found) == images
+    assert all(c.image_url and "creativecommons.org" in c.licence and c.author and c.page_url for c in found)
+
+
 async def test_an_api_that_answers_nonsense_is_an_error_that_says_so(ask: Ask) -> None:
     async with serving(
         {"/a": lambda r: r.answer(b"<html>"), "/b": lambda r: r.json([1]), "/c": lambda r: r.json({"error": {"code": "x", "info": "no such thing"}})}
@@ -313,6 +336,10 @@ async def test_x_says_what_it_may_cost_before_it_asks(ask: Ask) -> None:
         with pytest.raises(PaymentRequiredError):
             await ask("x", "refugees", server.origin, x_settings(20))
         assert ask.memory["estimate"] == "about $5.00 for 500 photos of as many posts, at most $20.00"
+        ask.limit = 20
+        with pytest.raises(PaymentRequiredError):
+            await ask("x", "refugees", server.origin, x_settings(20))
+        assert "max_results=20&" in f"{server.asked[-1]}&"  # no more is paid for than is wanted
 
 
 async def test_x_that_does_not_answer_is_given_up(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -67,7 +67,7 @@ class WikimediaSource:
                         yield bookmark.saw(found)
                 pages = {}
             before, following = following, {key: str(value) for key, value in answer.get("continue", {}).items()}
-            if not following:
+            if not following.keys() - {"continue"}:  # that word alone leads nowhere
                 return
             if following == before:
                 raise ApiAnswerError(f"{self._api} continues where it was: its pages do not end")

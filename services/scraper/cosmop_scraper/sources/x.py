@@ -135,7 +135,8 @@ class XSource:
 
     async def _page(self, words: str, token: str) -> Any:
         left = self._context.settings.x_max_dollars - self._spent
-        size = min(_MOST_RESULTS, int(left / POST_AND_MEDIA_DOLLARS + 1e-9))
+        wanted = max(_LEAST_RESULTS, self._context.limit or _MOST_RESULTS)
+        size = min(_MOST_RESULTS, wanted, int(left / POST_AND_MEDIA_DOLLARS + 1e-9))
         if size < _LEAST_RESULTS:
             raise SpendingCapError(f"${self._spent:.2f} of ${self._context.settings.x_max_dollars:.2f} are spent: COSMOP_X_MAX_DOLLARS allows no further page")
         log.info("a page of %d posts may cost $%.2f; $%.2f are spent", size, size * POST_AND_MEDIA_DOLLARS, self._spent)
