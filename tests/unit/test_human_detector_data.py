@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import io
-import json
 import tarfile
-import zipfile
 from pathlib import Path
 
 import pytest
@@ -18,44 +15,7 @@ from cosmop_human_detector.data_pass import PassSource
 from cosmop_human_detector.data_versions import BlockingStore
 from cosmop_human_detector.errors import TrainingDataError
 from cosmop_human_detector.samples import Sample, choose, split_spec
-from PIL import Image
-
-PERSON = {"tag": "person", "fbox": [0, 0, 30, 60], "vbox": [2, 4, 20, 50], "hbox": [5, 5, 8, 8], "extra": {"box_id": 0, "occ": 0}, "head_attr": {"occ": 0}}
-
-
-def jpeg(seed: int) -> bytes:
-    sink = io.BytesIO()
-    Image.new("RGB", (64, 48), (seed * 37 % 256, seed * 91 % 256, seed % 256)).save(sink, "JPEG")
-    return sink.getvalue()
-
-
-def write_pass(folder: Path, parts: int = 2, each: int = 3) -> Path:
-    """``PASS.<n>.tar`` with directories among the members, and the table of who took them."""
-    folder.mkdir(parents=True, exist_ok=True)
-    rows = ["unickname,datetaken,hash,latitude,longitude"]
-    for part in range(parts):
-        with tarfile.open(folder / f"PASS.{part}.tar", "w") as archive:
-            directory = tarfile.TarInfo("PASS_dataset/dummy_folder")
-            directory.type = tarfile.DIRTYPE
-            archive.addfile(directory)
-            for i in range(part * each, (part + 1) * each):
-                info = tarfile.TarInfo(f"PASS_dataset/dummy_folder/{i:032x}.jpeg")
-                info.size = len(jpeg(i))
-                archive.addfile(info, io.BytesIO(jpeg(i)))
-                rows.append(f"photographer{i // 2},2010-01-0{i % 9 + 1},{i:032x},,")
-    (folder / "pass_metadata.csv").write_text("\n".join(rows) + "\n")
-    return folder
-
-
-def write_crowdhuman(folder: Path, archives: dict[str, dict[str, bytes]], lines: list[dict]) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, images in archives.items():
-        with zipfile.ZipFile(folder / name, "w") as archive:
-            archive.writestr("Images/", b"")
-            for identity, data in images.items():
-                archive.writestr(f"Images/{identity}.jpg", data)
-    (folder / "annotation_train.odgt").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    return folder
+from human_detector_world import PERSON, jpeg, write_crowdhuman, write_pass
 
 
 def listed(source) -> list[Sample]:

@@ -22,7 +22,7 @@ from cosmop_human_detector.data_versions import BlockingStore
 from cosmop_human_detector.detectors import Detector, HeadDetector, smoke_test
 from cosmop_human_detector.follow import invite
 from cosmop_human_detector.heads import Head
-from cosmop_human_detector.learning import Learnt, blank_head, first_head, head_examples, learn_head, learn_network, load_network
+from cosmop_human_detector.learning import HEAD_IMAGES, Learnt, blank_head, first_head, head_examples, learn_head, learn_network, load_network
 from cosmop_human_detector.plan import Plan
 from cosmop_human_detector.registry import find_card, name_for, register
 from cosmop_human_detector.settings import Settings
@@ -30,7 +30,7 @@ from cosmop_human_detector.shortcut import shortcut_test
 from cosmop_human_detector.shortcut_data import probes, scores_of
 from cosmop_human_detector.team import Team
 from cosmop_human_detector.tuned import detector, write_whole
-from cosmop_human_detector.tuning import Hooks
+from cosmop_human_detector.tuning import Hooks, epoch_order, images_done
 
 T = TypeVar("T")
 #: Scenes and crowds that the shortcut test of a new model looks at.
@@ -98,7 +98,7 @@ class Training:
         return card
 
     def _learn_head(self, corpus: Corpus) -> Learnt:
-        with self.run.stage("features", unit="images") as features:
+        with self.run.stage("features", total=min(len(corpus.samples), 2 * HEAD_IMAGES), unit="images") as features:
 
             def advance(done: int) -> None:
                 self.run.check()
@@ -117,7 +117,7 @@ class Training:
         backbone = load_network(self.plan, self.vision)
         checkpoint = self._read(self._checkpoint)
         if checkpoint is None:
-            with self.run.stage("head", unit="images") as stage:
+            with self.run.stage("head", total=min(len(corpus.part("train")), 2 * HEAD_IMAGES), unit="images") as stage:
 
                 def advance(done: int) -> None:
                     self.run.check()
@@ -127,7 +127,9 @@ class Training:
         else:
             head = blank_head(self.plan)
         invite(self.team, self.plan, head, checkpoint)
-        with self.run.stage("fine-tune", unit="images") as stage:
+        total = self.plan.epochs * len(epoch_order(corpus.part("train"), self.plan.seed, 1))
+        with self.run.stage("fine-tune", total=total, unit="images") as stage:
+            stage.set(done=0 if checkpoint is None else images_done(checkpoint))
 
             def epoch(epochs: list[curves.Epoch]) -> None:
                 self._keep(epochs)

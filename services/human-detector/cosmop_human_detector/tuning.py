@@ -102,6 +102,8 @@ class Tuner:
         self._epoch_batches = len(list(batches(epoch_order(self.train, self.plan.seed, 1), self.plan.batch)))
         #: Steps done in the epoch that is under way, and the sum of its losses over images.
         self._step, self._loss, self._seen = 0, 0.0, 0
+        #: Images in all steps so far.
+        self._images = 0
         self._best: dict[str, Tensor] | None = None
         self._saved = time.monotonic()
 
@@ -155,7 +157,7 @@ class Tuner:
         for index, state in adam["state"].items():
             tensors |= {f"adam/{index}/{name}": value.detach().cpu().clone() for name, value in state.items()}
         told: dict[str, Any] = {"plan": self.plan.model_dump(mode="json"), "epochs": [e.as_dict() for e in self.epochs]}
-        told |= {"step": self._step, "loss": self._loss, "seen": self._seen}
+        told |= {"step": self._step, "loss": self._loss, "seen": self._seen, "images": self._images}
         return safetensors.torch.save(tensors, metadata={"told": json.dumps(told)})
 
     def restore(self, data: bytes) -> None:
@@ -174,7 +176,7 @@ class Tuner:
                 state.setdefault(int(index), {})[name] = value
             self._optimiser.load_state_dict({"state": state, "param_groups": self._optimiser.state_dict()["param_groups"]})
             self.epochs = [Epoch(**e) for e in told["epochs"]]
-            self._step, self._loss, self._seen = told["step"], told["loss"], told["seen"]
+            self._step, self._loss, self._seen, self._images = told["step"], told["loss"], told["seen"], told["images"]
         except (ValueError, KeyError, TypeError, RuntimeError, safetensors.SafetensorError) as error:
             raise CheckpointError(f"the checkpoint does not fit this training ({error}): start a new run for new settings") from error
 
@@ -185,6 +187,7 @@ class Tuner:
         for batch, (places, array) in zip(remaining, self.pictures.batches(mine, (self.plan.seed, number)), strict=True):
             share = batch[self.team.rank :: self.team.size]
             self._take_step(number, [share[p] for p in places], array, len(batch))
+            self._images += len(batch)
             self.hooks.advance(len(batch))
             self._stop_if_told()
 
@@ -274,6 +277,11 @@ def batches(samples: Sequence[Sample], size: int) -> Iterator[Sequence[Sample]]:
     """Runs of ``size`` samples; the last may be shorter."""
     for start in range(0, len(samples), size):
         yield samples[start : start + size]
+
+
+def images_done(checkpoint: bytes) -> int:
+    """How many images the steps behind a checkpoint had."""
+    return int(json.loads(read_metadata(checkpoint)["told"])["images"])
 
 
 def read_metadata(data: bytes) -> dict[str, str]:
