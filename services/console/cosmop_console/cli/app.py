@@ -149,11 +149,16 @@ def train_gan(  # noqa: PLR0913, PLR0917 - each is an option of the command
 def train_classifier(
     dataset: Dataset,
     kind: Annotated[str, typer.Option(help="binary or one_class.")] = "binary",
+    network: Annotated[str | None, typer.Option(help="resnet50, efficientnet_lite0, efficientnet_b0, convnext_tiny ... Default: the collection's.")] = None,
+    seconds: Annotated[float | None, typer.Option(help="Time budget; 0: none. Default: the collection's.")] = None,
+    seed: Annotated[int | None, typer.Option()] = None,
+    option: Annotated[list[str] | None, typer.Option(help="name=value, several times: goal=recall=0.95, method=patches, epochs=5.")] = None,
     home: Home = OUT,
     endpoint: Endpoint = "",
 ) -> None:
-    """Train a classifier as the collection says."""
-    asyncio.run(calls.train_classifier(target.find(home, endpoint), dataset, kind))
+    """Train a classifier as the collection says, but for what is said here."""
+    wanted = {"network": network, "max_seconds": seconds, "seed": seed}
+    asyncio.run(calls.train_classifier(target.find(home, endpoint), dataset, kind, wanted, option or []))
 
 
 @train.command("human-detector")

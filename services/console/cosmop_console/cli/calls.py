@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import grpc
 from cosmop_common.bus import Bus
@@ -19,7 +19,8 @@ from cosmop_common.pb.cosmop.v1 import (
 from cosmop_common.store import Store
 from cosmop_common.topology import provision as provision_streams
 
-from cosmop_console.cli.remote import call, follow, settings_of
+from cosmop_console.cli.models import figures
+from cosmop_console.cli.remote import call, follow, name_and_value, settings_of
 from cosmop_console.cli.reports import fetch_report, summary
 from cosmop_console.cli.target import Target
 from cosmop_console.cli.watch import say
@@ -67,15 +68,25 @@ async def freeze(target: Target, collection: str) -> None:
         say(f"  {part:<24}{count:>8}")
 
 
-async def train_classifier(target: Target, dataset: str, kind: str) -> None:
-    """A classifier as the collection says, watched."""
+async def train_classifier(target: Target, dataset: str, kind: str, wanted: dict[str, Any], options: Sequence[str] = ()) -> None:
+    """A classifier as the collection says, watched; its test figures at the end.
+
+    Args:
+        wanted: fields of the job that override the collection's; None: its own.
+        options: further options of the job, ``name=value``.
+    """
     name, _ = split_reference(dataset)
+    over = runs_pb2.TrainClassifierJob(**{k: v for k, v in wanted.items() if v is not None}, options=dict(map(name_and_value, options)))
     async with target.services() as services:
         settings = (await settings_of(services, name)).classifier
         train = runs_pb2.TrainClassifierJob(
             dataset=dataset, kind=kind, network=settings.network, max_seconds=settings.max_seconds, seed=settings.seed, options=settings.options
         )
-        await follow(services, await call("classifier", services.classifier.Train(classifier_pb2.TrainRequest(collection=name, train=train))))
+        train.MergeFrom(over)
+        run = await follow(services, await call("classifier", services.classifier.Train(classifier_pb2.TrainRequest(collection=name, train=train))))
+        for result in ("model", "paper"):
+            if result in run.result:
+                say(await figures(services, run.result[result]))
 
 
 async def evaluate(target: Target, reference: str, candidate: str, protocol: str, collection: str) -> None:

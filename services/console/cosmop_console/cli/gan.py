@@ -7,12 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from cosmop_common.datasets import split_reference
-from cosmop_common.errors import InvalidInputError
 from cosmop_common.folders import upload_folder
 from cosmop_common.pb.cosmop.v1 import gan_trainer_pb2, runs_pb2
 from cosmop_common.store import Store
 
-from cosmop_console.cli.remote import call, follow, settings_of
+from cosmop_console.cli.remote import call, follow, name_and_value, settings_of
 from cosmop_console.cli.target import Target
 from cosmop_console.cli.watch import say
 from cosmop_console.clients import Services
@@ -29,7 +28,7 @@ async def train_gan(target: Target, what: str | Path, wanted: dict[str, Any], op
         wanted: fields of the job that override the collection's; None: its own.
         options: further trainer settings, ``name=value``.
     """
-    over = runs_pb2.TrainGanJob(**{k: v for k, v in wanted.items() if v is not None}, options=dict(map(_option, options)))
+    over = runs_pb2.TrainGanJob(**{k: v for k, v in wanted.items() if v is not None}, options=dict(map(name_and_value, options)))
     async with target.services() as services:
         if isinstance(what, Path):
             name, train = "", runs_pb2.TrainGanJob(dataset=await _upload(target, what), **_FOLDER)
@@ -59,10 +58,3 @@ async def _as_collection_says(services: Services, name: str) -> runs_pb2.TrainGa
         max_seconds=gan.max_seconds, preset=gan.preset, seed=gan.seed, samples=gan.samples,
         options=dict(gan.options) | {"protocol": evaluation.protocol, "measures": ",".join(evaluation.measures)},
     )  # fmt: skip
-
-
-def _option(text: str) -> tuple[str, str]:
-    name, equals, value = text.partition("=")
-    if not equals or not name:
-        raise InvalidInputError(f"option {text!r}: expected name=value, for example batch=16")
-    return name, value

@@ -145,6 +145,13 @@ async def _active(where: Target) -> AsyncIterator[ActiveModels]:
         await bus.close()
 
 
+async def figures(services: Services, model: str) -> str:
+    """A classifier's version with its test figures, in one line."""
+    name, _, version = model.partition("/")
+    found = await call("classifier", services.classifier.GetModel(classifier_pb2.GetModelRequest(name=name, version=version)))
+    return f"{model}  {_figures(json.loads(found.card))}"
+
+
 def _figures(card: dict[str, Any]) -> str:
     test = (card.get("metrics") or {}).get("test") or {}
     told = [f"{name} {test[name]['value']:.3f}" for name in _HEADLINES if test.get(name, {}).get("value") is not None]

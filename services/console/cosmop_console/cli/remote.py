@@ -7,7 +7,7 @@ from typing import TypeVar
 
 import grpc
 from cosmop_common.collection import Collection
-from cosmop_common.errors import CosmopError
+from cosmop_common.errors import CosmopError, InvalidInputError
 from cosmop_common.pb.cosmop.v1 import console_pb2, runs_pb2
 
 from cosmop_console.cli.watch import say, watch
@@ -26,6 +26,14 @@ async def call(service: str, answer: Awaitable[T]) -> T:
         return await answer
     except grpc.aio.AioRpcError as error:
         raise known_error(error, service) from error
+
+
+def name_and_value(option: str) -> tuple[str, str]:
+    """``name=value``. Raises ``InvalidInputError``."""
+    name, equals, value = option.partition("=")
+    if not equals or not name:
+        raise InvalidInputError(f"option {option!r}: expected name=value, for example batch=16")
+    return name, value
 
 
 async def settings_of(services: Services, name: str) -> Collection:
