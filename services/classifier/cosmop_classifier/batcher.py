@@ -29,6 +29,8 @@ R = TypeVar("R")
 _SMOOTHING = 0.2
 #: Of the time that a caller has left, the share that the queue may take: its pace is an estimate.
 _PATIENCE = 0.7
+#: Seconds that the queue is said to take before anything is known of its pace.
+_UNKNOWN = 0.1
 
 
 class QueueFullError(CosmopError):
@@ -127,7 +129,7 @@ class Batcher(Generic[T, P, R]):
 
     def wait_seconds(self) -> float:
         """How long what is pending will take, from the pace of the last batches."""
-        return max(0.01, self._cycle * -(-self._pending // self._max_batch))
+        return max(0.01, self._cycle * -(-self._pending // self._max_batch)) if self._cycle else _UNKNOWN
 
     def _admit(self, deadline: float) -> None:
         """Refuses at once what the queue has no room for, or no time."""

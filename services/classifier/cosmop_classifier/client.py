@@ -7,6 +7,7 @@ async with ClassifierClient("127.0.0.1:50051", collection="immigration") as clie
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterable, AsyncIterator, Iterable
 from types import TracebackType
 from typing import Self
@@ -16,13 +17,33 @@ from cosmop_common.pb.cosmop.v1 import classifier_pb2, classifier_pb2_grpc
 
 Answer = classifier_pb2.ClassifyResponse
 
+#: gRPC's own retries: a busy server says when to come again (grpc-retry-pushback-ms), one that is being replaced is asked once more.
+_RETRIES = {
+    "methodConfig": [
+        {
+            "name": [{"service": "cosmop.v1.Classifier", "method": "Classify"}, {"service": "cosmop.v1.Classifier", "method": "Explain"}],
+            "retryPolicy": {
+                "maxAttempts": 4,
+                "initialBackoff": "0.1s",
+                "maxBackoff": "2s",
+                "backoffMultiplier": 2,
+                "retryableStatusCodes": ["RESOURCE_EXHAUSTED", "UNAVAILABLE"],
+            },
+        }
+    ]
+}
+
 
 class ClassifierClient:
-    """Asks a classifier service. An async context manager, or ``close`` it."""
+    """Asks a classifier service. An async context manager, or ``close`` it.
+
+    TLS and token come from the environment (``cosmop_common.grpc_security.ClientSecurity``). A call that a busy server refuses is made again
+    when the server said, at most three times and within its timeout.
+    """
 
     def __init__(self, address: str, *, collection: str = "", model: str = "", version: str = "", timeout: float = 30.0) -> None:
         """``address`` is host:port; ``collection`` or ``model`` says which classifier to ask; ``timeout`` is of one call, in seconds."""
-        self._channel = channel(address)
+        self._channel = channel(address, options=[("grpc.service_config", json.dumps(_RETRIES))])
         self._stub = classifier_pb2_grpc.ClassifierStub(self._channel)
         self._which = classifier_pb2.ClassifyRequest(collection=collection, model=model, version=version)
         self._timeout = timeout
