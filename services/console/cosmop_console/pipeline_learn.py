@@ -16,6 +16,8 @@ from cosmop_console.pipeline_context import Context, finished
 from cosmop_console.report import build_report
 
 _BEST = -1.0
+#: Repetitions of the experiment in a run; `cosmop experiment augmentation` takes more.
+_SEEDS = 3
 
 
 async def train_gan(context: Context) -> None:
@@ -124,7 +126,7 @@ async def ask_the_question(context: Context) -> None:
         run = context.child("experiment")
         experiment = runs_pb2.AugmentationExperimentJob(
             dataset=dataset, gan_run=context.child("gan"), synthetic=f"synthetic:{made.run}", network=settings.network, seed=settings.seed,
-            ratios=[ratio], options={"copies": str(max(1, card.details.get("copies", 1)))},
+            seeds=_SEEDS, ratios=[ratio], options={"copies": str(max(1, card.details.get("copies", 1)))},
         )  # fmt: skip
         request = classifier_pb2.StartExperimentRequest(collection=collection.name, experiment=experiment, run=run, parent=context.handle.id)
         await context.call("classifier", lambda: context.services.classifier.StartExperiment(request))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 from cosmop_common.errors import CosmopError, NotFoundError
 from cosmop_common.facts import Facts
@@ -13,7 +14,7 @@ from cosmop_common.records import ModelCard
 from cosmop_common.store import Store
 
 _GROUPS = 6
-_COPIES = 4
+_COPIES = 3
 
 
 @dataclass(frozen=True)
@@ -49,15 +50,27 @@ class Screening:
     #: In the grey band around the threshold: a person should look.
     uncertain: int = 0
     threshold: float | None = None
-    scores: list[float] = field(default_factory=list)
 
 
-async def copy_groups(facts: Facts, store: Store, collection: str) -> list[CopyGroup]:
+@dataclass(frozen=True)
+class Decision:
+    """What deduplication said of an image last."""
+
+    kept: str
+    distance: int
+
+
+async def decisions(facts: Facts, collection: str) -> dict[str, Decision]:
+    """The last word on each image, by its id."""
+    return {said.fact.image: Decision(said.fact.kept or said.fact.image, said.fact.distance) async for said in facts.replay(facts_pb2.Deduplicated, collection)}
+
+
+async def copy_groups(decided: Mapping[str, Decision], store: Store) -> list[CopyGroup]:
     """Some groups of copies, those first whose copies are least alike: there deduplication could be wrong."""
     groups: dict[str, list[tuple[int, str]]] = defaultdict(list)
-    async for said in facts.replay(facts_pb2.Deduplicated, collection):
-        if said.fact.kept and said.fact.kept != said.fact.image:
-            groups[said.fact.kept].append((said.fact.distance, said.fact.image))
+    for image, said in decided.items():
+        if said.kept != image:
+            groups[said.kept].append((said.distance, image))
     chosen = sorted(groups, key=lambda kept: (-max(groups[kept])[0], -len(groups[kept]), kept))[:_GROUPS]
     found = []
     for kept in chosen:
@@ -67,21 +80,23 @@ async def copy_groups(facts: Facts, store: Store, collection: str) -> list[CopyG
     return found
 
 
-async def screening(facts: Facts, store: Store, collection: str) -> Screening | None:
-    """What the human filter said of all images; None where nothing was screened."""
+async def screening(facts: Facts, store: Store, collection: str, decided: Mapping[str, Decision]) -> Screening | None:
+    """What the human filter said of the images that are kept now; None where nothing was screened.
+
+    An image that was kept for a while, and became the copy of a better one, was screened too: it counts no more.
+    """
     told = Screening()
     models: Counter[str] = Counter()
     thresholds: dict[str, float] = {}
     async for said in facts.replay(facts_pb2.Screened, collection):
         fact = said.fact
-        if fact.HasField("refusal"):
+        if fact.HasField("refusal") or (fact.image in decided and decided[fact.image].kept != fact.image):
             continue
         models[fact.model] += 1
         thresholds[fact.model] = fact.threshold
         told.people += fact.people
         told.none += not fact.people
         told.uncertain += fact.uncertain
-        told.scores.append(fact.score)
     if not models:
         return None
     told.model = models.most_common(1)[0][0]

@@ -27,7 +27,7 @@ from cosmop_common.records import (
 from cosmop_common.runs import Runs
 from cosmop_common.store import Store
 
-from cosmop_console.report.curation import CopyGroup, Screening, copy_groups, image_bytes, screening
+from cosmop_console.report.curation import CopyGroup, Screening, copy_groups, decisions, image_bytes, screening
 from cosmop_console.report.truth import Truth, measure_truth
 
 _SYNTHETIC_SHOWN = 24
@@ -88,8 +88,9 @@ async def gather(bus: Bus, store: Store, run: str, funnel: console_pb2.Funnel) -
     collection = await Collections(bus).get(state.collection)
     data = ReportData(state, collection, funnel)
     facts = Facts(bus)
-    data.copies = await copy_groups(facts, store, collection.name)
-    data.screening = await screening(facts, store, collection.name)
+    decided = await decisions(facts, collection.name)
+    data.copies = await copy_groups(decided, store)
+    data.screening = await screening(facts, store, collection.name, decided)
     data.gan, data.snapshots = await _gan(store, f"{run}-gan")
     if dataset := data.result("freeze", "dataset"):
         name, version = dataset.split("/", 1)
