@@ -99,20 +99,16 @@ def _distances(a: NDArray[np.uint64], b: NDArray[np.uint64]) -> NDArray[np.uint8
     return np.asarray(np.minimum(one, other))
 
 
-def _score(hits: NDArray[np.bool_]) -> dict[str, float]:
-    """Rows: transformed photos, columns: originals; the diagonal is true."""
-    true = int(np.trace(hits))
-    return {"recall": true / len(hits), "precision": true / max(1, int(hits.sum()))}
+def _score(hits: NDArray[np.bool_]) -> dict[str, float | None]:
+    """Rows: transformed photos, columns: originals; the diagonal is true. Without a hit there is no precision."""
+    true, all_hits = int(np.trace(hits)), int(hits.sum())
+    return {"recall": true / len(hits), "precision": true / all_hits if all_hits else None, "hits": all_hits, "true": true}
 
 
 def _mean_f1(table: dict[str, Any], method: str, distance: int) -> float:
-    """Mean over the transformations that leave a picture the right way round."""
-    values = []
-    for name in TRANSFORMATIONS:
-        score = table[name][method][distance]
-        total = score["recall"] + score["precision"]
-        values.append(2 * score["recall"] * score["precision"] / total if total else 0.0)
-    return float(np.mean(values))
+    """Mean over the transformations that leave a picture the right way round; 0 where nothing was found."""
+    scores = [table[name][method][distance] for name in TRANSFORMATIONS]
+    return float(np.mean([2 * s["recall"] * (s["precision"] or 0.0) / max(1e-9, s["recall"] + (s["precision"] or 0.0)) for s in scores]))
 
 
 def _apart(hashes: NDArray[np.uint64]) -> dict[int, float]:
@@ -128,7 +124,7 @@ def markdown(table: dict[str, Any]) -> str:
     columns = [f"{method} ≤ {d}" for method in methods for d in shown]
     lines = ["| transformation | " + " | ".join(columns) + " |", "|---" * (len(columns) + 1) + "|"]
     for name, row in table.items():
-        cells = [f"{row[m][d]['recall']:.2f} / {row[m][d]['precision']:.2f}" for m in methods for d in shown]
+        cells = [f"{row[m][d]['recall']:.2f} / " + (f"{p:.2f}" if (p := row[m][d]["precision"]) is not None else "-") for m in methods for d in shown]
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 
@@ -142,16 +138,16 @@ def plot(table: dict[str, Any]) -> None:
         rows = np.arange(len(table)) + 0.16 * (number - (len(methods) - 1) / 2)
         left.plot([row[method][AT]["recall"] for row in table.values()], rows, marker, markersize=5, label=method, color=f"C{number}")
         upright = [table[name][method] for name in TRANSFORMATIONS]
-        recall, precision = ([float(np.mean([row[d][what] for row in upright])) for d in DISTANCES] for what in ("recall", "precision"))
+        recall = [float(np.mean([row[d]["recall"] for row in upright])) for d in DISTANCES]
+        precision = [sum(row[d]["true"] for row in upright) / max(1, sum(row[d]["hits"] for row in upright)) for d in DISTANCES]
         right.plot(recall, precision, f"{marker}-", markersize=5, color=f"C{number}", label=method)
-        right.annotate(str(AT), (recall[DISTANCES.index(AT)], precision[DISTANCES.index(AT)]), textcoords="offset points", xytext=(4, 5), fontsize=8)
     left.set_yticks(np.arange(len(table)), list(table))
     left.invert_yaxis()
     left.grid(axis="both", alpha=0.25)
     left.set_xlabel(f"recall at distance {AT}")
     left.set_xlim(-0.03, 1.03)
     right.set_xlabel(f"mean recall, at distances {', '.join(map(str, DISTANCES))}")
-    right.set_ylabel("mean precision")
+    right.set_ylabel("precision of all hits")
     right.grid(alpha=0.25)
     right.legend(loc="lower left")
     for kind in ("png", "svg"):
