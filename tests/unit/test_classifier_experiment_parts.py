@@ -92,6 +92,7 @@ def test_a_one_class_threshold_does_not_count_an_image_s_own_copies() -> None:
 
 
 def test_all_or_none_called_still_has_an_interval() -> None:
+    assert share_called([[True] * 26] * 3).method == "wilson"
     value = share_called([[False] * 20, [False] * 20])
     assert (value.value, value.method) == (0.0, "wilson")
     assert value.interval is not None

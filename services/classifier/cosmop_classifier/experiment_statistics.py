@@ -28,6 +28,7 @@ RESAMPLES = 1000
 METHOD = "pigeonhole bootstrap"
 #: Weights in work at once: several arrays of this size are alive together.
 _CELLS = 4_000_000
+_ROUNDING = 1e-9
 
 
 @dataclass(frozen=True)
@@ -117,7 +118,7 @@ def share_called(called: Mapping[int, Sequence[bool]] | Sequence[Sequence[bool]]
     draws = np.einsum("bs,sn,bn->b", chosen, table, images, optimize=True)
     share = float(table.mean())
     interval = bounds(draws)
-    if interval is None or interval[0] == interval[1]:
+    if interval is None or interval[1] - interval[0] < _ROUNDING:
         # All or none: a bootstrap has nothing to say.
         return Value(value=share, interval=wilson(share * n, n), n=n, method="wilson")
     return Value(value=share, interval=interval, n=n, method=METHOD)

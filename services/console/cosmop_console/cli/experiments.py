@@ -25,7 +25,7 @@ from cosmop_console.cli.watch import say, watch
 from cosmop_console.clients import Services, known_error
 
 experiment = typer.Typer(no_args_is_help=True, help="Ask a question of a dataset version by training many models on it.")
-_WIDE = 28
+_WIDE = 31
 
 
 class ExperimentFailedError(CosmopError):
