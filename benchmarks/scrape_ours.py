@@ -128,7 +128,7 @@ async def _submit(settings: ConnectionSettings, urls: Path) -> tuple[Bus, str]:
     store.close()
     bus = await Bus.connect(settings, "bench")
     await provision(bus.js, settings)
-    wide_open = {"requests_per_second": 1e6, "connections_per_host": 8, "allow_private_addresses": True}
+    wide_open = {"requests_per_second": 1e6, "connections_per_host": 4, "allow_private_addresses": True}
     await Collections(bus).put(Collection.model_validate({"name": _COLLECTION, "classes": ["yes", "no"], "positive": "yes", "scrape": wide_open}))
     job = runs_pb2.Job(collection=_COLLECTION, scrape=runs_pb2.ScrapeJob(source="urls", queries=[str(urls)]))
     return bus, (await submit(bus, Runs(bus), "scraper", job)).id

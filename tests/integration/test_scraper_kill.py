@@ -53,7 +53,7 @@ def site(folder: Path) -> dict[str, Answer]:
 
 async def test_killed_at_any_moment(bus: Bus, store: Store, environment: dict[str, str], tmp_path: Path) -> None:
     bench = Bench(bus, store)
-    await bench.collection(requests_per_second=40, connections_per_host=4)
+    await bench.collection(requests_per_second=20, connections_per_host=4)
     moments = random.Random(seed := random.randrange(10**6))
     command = [sys.executable, "-m", "cosmop_scraper", "job"]
     answers = site(tmp_path / "photos")

@@ -1,7 +1,7 @@
 """One URL to its bytes: redirects, robots, pace, retries and bounds. Everything here is HTTP; nothing here knows images.
 
-httpcore (httpx's engine) is used as it is: its connect hook is where addresses are guarded, and a scraper needs no
-cookies, no automatic decoding, and no redirect that it has not looked at.
+httpcore (httpx's engine) speaks HTTP/1.1 and HTTP/2 over connections of our own (``connections``, ``wire``), each made to an
+address that was judged (``addresses``); a scraper needs no cookies and no redirect that it has not looked at.
 """
 
 from __future__ import annotations

@@ -34,7 +34,7 @@ class Settings(ServiceSettings):
     backlog: int = Field(default=512, ge=1)
     """Candidates on their way at once, waiting for their host included."""
     memory_bytes: int = Field(default=256 << 20, gt=0)
-    """No further download starts while more bytes than this wait to be verified and stored."""
+    """Most bytes that are being downloaded, or wait to be verified and stored; one body may pass it."""
     high_water: int = Field(default=5000, ge=1)
     """The scrape pauses while a stage behind it has more messages than this to do."""
 
