@@ -1,7 +1,8 @@
 """How many images a second does one core hash, against ImageHash and imagededup, from files, decoding included?
 
 ``python -m benchmarks.dedup_hash [--imagededup-python peer/bin/python]``. All measure CPU time of one thread on the same files; rounds
-alternate between the libraries, and the best round of each counts. It also checks that our compatibility modes give the peers' bits.
+alternate between the libraries, and the best round of each counts. It also checks that our compatibility modes give the peers' bits, on these files and
+on all photos as they are.
 """
 
 from __future__ import annotations
@@ -30,15 +31,30 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     pictures.add_options(parser, 100)
     parser.add_argument("--imagededup-python", help="interpreter of an environment with imagededup; left out where none is named")
+    parser.add_argument("--compare", type=int, default=100_000, help="compare bits on at most so many photos (default: all)")
     options = parser.parse_args()
     peer = imagededup_peer.python_of(options.imagededup_python)
     images, what = pictures.load(options.photos, options.images)
     table = {f"{w}x{h}": measure(images, (w, h), peer) for w, h in SIZES}
     for size, row in table.items():
         print(size, " ".join(f"{k}={v:.4g}" if isinstance(v, float) else f"{k}={v}" for k, v in row.items()))
+    exact = compare_all(options.photos, peer, options.compare)
+    print("all photos:", exact)
     first = table["640x480"]
     extra: dict[str, Any] = {"imagededup_version": imagededup_peer.ask(peer, do="version")} if peer else {}
-    report.write("dedup_hash", first["ours"], "ImageHash", version("ImageHash"), first["imagehash"], "img/s", len(images), table=table, pictures=what, **extra)
+    report.write(
+        "dedup_hash",
+        first["ours"],
+        "ImageHash",
+        version("ImageHash"),
+        first["imagehash"],
+        "img/s",
+        len(images),
+        table=table,
+        all_photos=exact,
+        pictures=what,
+        **extra,
+    )
 
 
 def measure(images: list[Image.Image], size: tuple[int, int], peer: str | None) -> dict[str, Any]:
@@ -62,6 +78,16 @@ def measure(images: list[Image.Image], size: tuple[int, int], peer: str | None) 
             row["ratio_imagededup"] = row["ours"] / row["imagededup"]
             row["same_as_imagededup"] = sum(f"{imagededup_phash(f.read_bytes()):016x}" == h for f, h in zip(files, theirs["hashes"], strict=True))
         return row
+
+
+def compare_all(folder: Path, peer: str | None, limit: int) -> dict[str, int]:
+    """On how many photos, as they are, each compatibility mode gives its library's bits."""
+    files = [p for p in sorted(folder.rglob("*")) if p.suffix.lower() in {".jpg", ".jpeg", ".png"}][:limit] if folder.is_dir() else []
+    same = {"photos": len(files), "imagehash": sum(f"{imagehash_phash(f.read_bytes()):016x}" == str(imagehash.phash(Image.open(f))) for f in files)}
+    if peer and files:
+        theirs = imagededup_peer.ask(peer, do="hash", files=[str(f) for f in files])["hashes"]
+        same["imagededup"] = sum(f"{imagededup_phash(f.read_bytes()):016x}" == h for f, h in zip(files, theirs, strict=True))
+    return same
 
 
 def _seconds(call: Callable[[Path], object], files: list[Path]) -> float:
