@@ -12,7 +12,7 @@ from cosmop_common.errors import InvalidInputError
 from cosmop_vision.errors import DeviceError, ExportError
 from cosmop_vision.export import exported, onnx_path
 from cosmop_vision.networks import find_network
-from cosmop_vision.onnx_session import OnnxSession
+from cosmop_vision.onnx_session import OnnxSession, providers
 from cosmop_vision.runtime import Extractor, wants_cuda
 from cosmop_vision.settings import VisionSettings
 
@@ -95,3 +95,11 @@ def test_torchvision_networks_build_and_have_the_features_they_say(name: str) ->
         pooled, feature_map = load_backbone(name, pretrained=False)(torch.zeros(1, 3, 64, 64))
     assert pooled.shape == (1, find_network(name).features)
     assert feature_map.shape == (1, find_network(name).features, 2, 2)
+
+
+def test_a_cuda_build_of_onnx_runtime_is_used_unless_the_cpu_is_asked_for() -> None:
+    build = ["TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider"]
+    chosen = providers(VisionSettings(device="auto"), build)
+    assert chosen == [("CUDAExecutionProvider", {"use_tf32": "0"}), "CPUExecutionProvider"]
+    assert providers(VisionSettings(device="cpu"), build) == ["CPUExecutionProvider"]
+    assert providers(VisionSettings(device="auto"), ["AzureExecutionProvider", "CPUExecutionProvider"]) == ["CPUExecutionProvider"]
