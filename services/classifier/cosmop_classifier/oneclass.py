@@ -20,8 +20,8 @@ from cosmop_classifier.heads import Array, Features, Head, KnnHead, MahalanobisH
 
 #: Fewer positive images describe no class.
 MIN_IMAGES = 4
-#: Training images that a threshold is chosen on: its share is then known to about half a percent.
-ASKED = 5000
+#: Training images that a threshold is chosen on: its share is then known to better than a percent.
+ASKED = 2000
 #: A larger bank is divided into cells.
 _CELLS_ABOVE = 20_000
 _FOLDS = 5
