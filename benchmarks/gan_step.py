@@ -11,8 +11,8 @@ its own, in turns.
 from __future__ import annotations
 
 import argparse
+import functools
 import json
-import os
 import subprocess
 import sys
 import time
@@ -20,7 +20,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks import report
+from benchmarks import nvidia_peer, report
 
 PHASES = ("generator", "path length", "discriminator", "penalty")
 
@@ -37,12 +37,11 @@ def main() -> None:
     parser.add_argument("--option", action="append", default=[], metavar="NAME=VALUE", help="of our trainer")
     parser.add_argument("--side", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
+    nvidia_peer.require(arguments.checkout)
     if arguments.side:
         side = {"ours": ours, "peer": peer}[arguments.side]
         print(json.dumps(side(arguments)))
         return
-    if not (arguments.checkout / "training" / "networks.py").exists():
-        raise SystemExit(f"{arguments.checkout} is no checkout of stylegan2-ada-pytorch: clone it and name its folder with --checkout")
     results = {resolution: {side: measure(arguments, side, resolution) for side in ("ours", "peer")} for resolution in arguments.resolutions}
     for resolution, sides in results.items():
         ratio = sides["peer"]["seconds_per_kimg"] / sides["ours"]["seconds_per_kimg"]
@@ -111,50 +110,19 @@ def ours(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def peer(arguments: argparse.Namespace) -> dict[str, Any]:
-    """The peer's networks, loss and augmentation as its ``train.py`` configures them for ``auto``, one optimiser step a phase."""
-    os.environ["PYTHONWARNINGS"] = "ignore"
-    sys.path.insert(0, str(arguments.checkout.resolve()))
+    """The peer's phases, on random images."""
     import torch
-    from cosmop_gan_trainer.presets import auto
-
-    # Their modules, by the path of the checkout.
-    from training.augment import AugmentPipe  # type: ignore[import-not-found]
-    from training.loss import StyleGAN2Loss  # type: ignore[import-not-found]
-    from training.networks import Discriminator, Generator  # type: ignore[import-not-found]
+    from cosmop_gan_trainer.presets import configure
 
     resolution, device = arguments.resolutions[0], torch.device(arguments.device)
-    values = auto(resolution)
-    batch = int(values["batch"])
-    half = {"num_fp16_res": 4, "conv_clamp": 256} if device.type == "cuda" else {"num_fp16_res": 0, "conv_clamp": None}
-    size = {"channel_base": values["channel_base"], "channel_max": 512} | half
-    common = {"c_dim": 0, "img_resolution": resolution, "img_channels": 3}
-    generator = Generator(z_dim=512, w_dim=512, mapping_kwargs={"num_layers": values["mapping_layers"]}, synthesis_kwargs=size, **common).to(device)
-    discriminator = Discriminator(epilogue_kwargs={"mbstd_group_size": values["minibatch_group"]}, **size, **common).to(device)
-    every = dict.fromkeys("xflip rotate90 xint scale rotate aniso xfrac brightness contrast lumaflip hue saturation".split(), 1)
-    pipe = AugmentPipe(**every).to(device).requires_grad_(False)
-    pipe.p.copy_(torch.as_tensor(arguments.p))
-    loss = StyleGAN2Loss(device, generator.mapping, generator.synthesis, discriminator, pipe, r1_gamma=values["r1_gamma"])
-    adams = {
-        "G": torch.optim.Adam(generator.parameters(), lr=0.002, betas=(0, 0.99)),
-        "D": torch.optim.Adam(discriminator.parameters(), lr=0.002, betas=(0, 0.99)),
-    }
-    images = torch.randint(0, 256, [batch, 3, resolution, resolution], device=device).float() / 127.5 - 1
-    none = torch.zeros([batch, 0], device=device)
-
-    def phase(name: str) -> None:
-        network = generator if name[0] == "G" else discriminator
-        for other in (generator, discriminator):
-            other.requires_grad_(other is network)
-        adams[name[0]].zero_grad(set_to_none=True)
-        loss.accumulate_gradients(phase=name, real_img=images, real_c=none, gen_z=torch.randn([batch, 512], device=device), gen_c=none, sync=True, gain=1)
-        for p in network.parameters():
-            if p.grad is not None:
-                torch.nan_to_num(p.grad, nan=0, posinf=1e5, neginf=-1e5, out=p.grad)
-        adams[name[0]].step()
-
+    run = configure("auto", resolution)
+    theirs = nvidia_peer.Peer(arguments.checkout, run, device)
+    theirs.pipe.p.copy_(torch.as_tensor(arguments.p))
+    images = torch.randint(0, 256, [run.train.batch, 3, resolution, resolution], device=device).float() / 127.5 - 1
     names = dict(zip(PHASES, ("Gmain", "Greg", "Dmain", "Dreg"), strict=True))
-    phases = {ours: (lambda theirs=theirs: phase(theirs)) for ours, theirs in names.items()}
-    return timed(phases, dict(zip(PHASES, (1, 4, 1, 16), strict=True)), batch, arguments)
+    phases: dict[str, Callable[[], Any]] = {phase: functools.partial(theirs.phase, name, images) for phase, name in names.items()}
+    c = run.train
+    return timed(phases, dict(zip(PHASES, (1, c.path_length_interval, 1, c.r1_interval), strict=True)), c.batch, arguments)
 
 
 if __name__ == "__main__":
