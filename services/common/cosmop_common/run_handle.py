@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -77,6 +78,8 @@ class RunHandle:
     #: Somebody asked for the run's end.
     cancelled: threading.Event = field(default_factory=threading.Event)
     _lock: threading.Lock = field(default_factory=threading.Lock)
+    #: One write at a time: an older one that had to try again would undo a newer one, the run's end included.
+    _flushing: asyncio.Lock = field(default_factory=asyncio.Lock)
     _dirty: bool = False
     _before: int = -1
 
@@ -164,6 +167,10 @@ class RunHandle:
 
     async def flush(self) -> None:
         """Writes what changed into the run's state, keeping the words of others (cancel)."""
+        async with self._flushing:
+            await self._flush()
+
+    async def _flush(self) -> None:
         with self._lock:
             if not self._dirty:
                 return
