@@ -6,6 +6,7 @@ import asyncio
 import json
 from pathlib import Path
 
+import pytest
 from cosmop_common.bus import Bus
 from cosmop_common.datasets import ManifestRow, write_manifest
 from cosmop_common.jobs import run_jobs, submit
@@ -47,9 +48,10 @@ async def freeze(store: Store, bytes_of: list[bytes]) -> str:
 
 
 async def work(bus: Bus, handlers: dict, settings: ConnectionSettings, stopping: asyncio.Event) -> None:
-    await asyncio.wait_for(run_jobs(bus, "human-detector", handlers, settings=settings, stopping=stopping, idle_seconds=1), 150)
+    await asyncio.wait_for(run_jobs(bus, "human-detector", handlers, settings=settings, stopping=stopping, idle_seconds=1), 300)
 
 
+@pytest.mark.timeout(400)
 async def test_an_interrupted_job_goes_on_and_its_version_screens(bus: Bus, store: Store, settings: ConnectionSettings) -> None:
     data = await freeze(store, [scene(i, figure=bool(i % 2)) for i in range(COUNT)])
     runs, active = Runs(bus), ActiveModels(bus)

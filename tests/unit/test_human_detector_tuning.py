@@ -34,35 +34,10 @@ from cosmop_human_detector.tuning import Hooks, TunableFilter, Tuner, epoch_orde
 from cosmop_vision.errors import UnknownNetworkError, WeightsUnavailableError
 from cosmop_vision.preprocess import Preprocessing
 from cosmop_vision.settings import VisionSettings
-from PIL import Image, ImageDraw
+from human_detector_world import scene, write_world
+from PIL import Image
 
 CPU = torch.device("cpu")
-
-
-def scene(seed: int, figure: bool) -> bytes:
-    """Two shapes, one upon the other; with a figure, the upper one is a head."""
-    rng = np.random.default_rng(seed)
-    fill, body, other = [tuple(int(v) for v in rng.integers(0, 256, 3)) for _ in range(3)]
-    image = Image.new("RGB", (72, 64), fill)
-    draw = ImageDraw.Draw(image)
-    x, y = (int(v) for v in rng.integers(2, 30, 2))
-    draw.rectangle((x, y + 14, x + 32, y + 34), fill=body)
-    if figure:
-        draw.ellipse((x + 8, y, x + 24, y + 14), fill=(224, 172, 135))
-    else:
-        draw.rectangle((x + 8, y, x + 24, y + 14), fill=other)
-    sink = io.BytesIO()
-    image.save(sink, "PNG")
-    return sink.getvalue()
-
-
-def write_world(folder: Path, count: int = 130) -> Path:
-    for i in range(count):
-        path = folder / ("human" if i % 2 else "no_human") / f"{i}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(scene(i, figure=bool(i % 2)))
-    (folder / "human" / "damaged.png").write_bytes(scene(1001, figure=True)[:200])
-    return folder
 
 
 def plan_of(folder: Path, **changes: object) -> Plan:
@@ -118,10 +93,15 @@ def test_fine_tuning_learns_and_its_file_scores_as_the_network_did(world: Path, 
     assert again == learnt.metrics["held_out"]
 
 
+@pytest.mark.timeout(400)
 def test_a_training_interrupted_twice_ends_with_the_same_bits(world: Path, learnt: Learnt) -> None:
     saved: list[bytes] = []
     with pytest.raises(StoppingError):
         learn(plan_of(world), Hooks(check=stop_after(7), save=saved.append))
+    with pytest.raises(CheckpointError, match="other settings"):
+        learn(plan_of(world, seed=1), checkpoint=saved[-1])
+    with pytest.raises(CheckpointError):
+        learn(plan_of(world), checkpoint=saved[-1][:-50])
     with pytest.raises(StoppingError):
         learn(plan_of(world), Hooks(check=stop_after(14), save=saved.append), checkpoint=saved[-1])
     again = learn(plan_of(world), checkpoint=saved[-1])
@@ -130,16 +110,6 @@ def test_a_training_interrupted_twice_ends_with_the_same_bits(world: Path, learn
     assert again.network == learnt.network
     assert again.epochs == learnt.epochs
     assert (again.threshold, again.fitted_on) == (learnt.threshold, learnt.fitted_on)
-
-
-def test_a_checkpoint_of_another_training_is_refused(world: Path) -> None:
-    saved: list[bytes] = []
-    with pytest.raises(StoppingError):
-        learn(plan_of(world), Hooks(check=stop_after(6), save=saved.append))
-    with pytest.raises(CheckpointError, match="other settings"):
-        learn(plan_of(world, seed=1), checkpoint=saved[-1])
-    with pytest.raises(CheckpointError):
-        learn(plan_of(world), checkpoint=saved[-1][:-50])
 
 
 def lead(folder: str, path: str) -> None:
@@ -163,17 +133,19 @@ def leave(team: Team) -> None:
     assert not {name for name in threads if "gloo" in name}
 
 
+@pytest.mark.timeout(400)
 def test_two_processes_equal_one(world: Path, learnt: Learnt, tmp_path: Path) -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     path = tmp_path / "state.pt"
     base = os.environ | {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
-    code = f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); import test_human_detector_tuning as t; "
+    here = Path(__file__).parent
+    code = f"import sys; sys.path[:0] = [{str(here)!r}, {str(here.parent)!r}]; import test_human_detector_tuning as t; "
     calls = (f"t.lead({str(world)!r}, {str(path)!r})", "t.join()")
     processes = [subprocess.Popen([sys.executable, "-c", code + call], env=base | {"RANK": str(rank)}) for rank, call in enumerate(calls)]
     try:
-        assert [p.wait(timeout=150) for p in processes] == [0, 0]
+        assert [p.wait(timeout=270) for p in processes] == [0, 0]
     finally:
         for process in processes:
             process.kill()
