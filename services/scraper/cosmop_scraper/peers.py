@@ -6,8 +6,9 @@ A newcomer waits for the answers of those who are there before its first request
 One that dies is forgotten once it has been silent for a few seconds in which our own words came back to us: where NATS is
 away everybody is silent, and the shares stay as they were. What a host complains of to one, all hold back for.
 
-A URL is claimed before it is fetched, by a word that all scrapers of the collection hear; the first one heard has it. A
-newcomer is told which ones are on their way, so that it does not fetch them again.
+A URL is claimed before it is fetched, by a word that all scrapers of the collection hear. NATS does not bring two words to
+all in the same order, so that a claim counts only when a moment has passed in which nobody objects: of those who claim at
+once the lowest id has it, and who has it already says so. A newcomer is told which ones are on their way.
 """
 
 from __future__ import annotations
@@ -35,8 +36,13 @@ _BEAT_SECONDS = 0.5
 _BUSY_SECONDS = 10.0
 _FORGOTTEN_SECONDS = 3.0
 _ARRIVAL_SECONDS = 0.2
-_CLAIM_SECONDS = 1.0
+#: How long after its own claim came back a scraper listens for others, and how long it waits for that.
+_OBJECTION_SECONDS = 0.05
+_ECHO_SECONDS = 10.0
+#: Words about URLs: "which are on their way?", "I claim", "I have".
+_ASK, _CLAIM, _HAVE = b"?", b"c", b"h"
 _MOST_HOSTS = 2000
+_TAKEN_SECONDS = 60.0
 _ME_BYTES, _DIGEST_BYTES = 16, 8
 #: Digests in one message: 400 kB, under NATS's megabyte.
 _CLAIMS_PER_MESSAGE = 50_000
@@ -60,8 +66,14 @@ class Peers:
         self._others: dict[str, dict[str, float]] = {}
         #: When our own words last came back to us: NATS carried them then.
         self._echo_at = time.monotonic()
-        self._claims: dict[bytes, asyncio.Future[bool]] = {}
+        #: Claims of ours that are not decided yet; False: somebody else has it.
+        self._claims: dict[bytes, bool] = {}
+        self._echoes: dict[bytes, asyncio.Future[None]] = {}
         self._holding: set[bytes] = set()
+        #: URLs that others have claimed lately, and when; what was long ago is a fact by now.
+        self._taken: dict[bytes, float] = {}
+        #: When any other scraper was last heard of; a newcomer does not take itself to be alone.
+        self._company_at = time.monotonic()
         self._subscriptions: list[Subscription] = []
         self._task: asyncio.Task[None] | None = None
 
@@ -71,8 +83,7 @@ class Peers:
         peers = cls(bus, collection, hear)
         peers._subscriptions.append(await bus.client.subscribe(_HOSTS_SUBJECT, cb=peers._on_hosts))
         peers._subscriptions.append(await bus.client.subscribe(peers._claims_subject, cb=peers._on_claims))
-        # A word without digests asks what is on its way.
-        await bus.client.publish(peers._claims_subject, peers._me.encode())
+        await peers._word(_ASK)
         await bus.client.flush()
         await asyncio.sleep(_ARRIVAL_SECONDS)
         peers._task = asyncio.create_task(peers._beat())
@@ -123,23 +134,37 @@ class Peers:
             await self._publish({"hosts": [host], "asks": False, "holds": seconds})
 
     async def claim(self, digest: bytes) -> bool:
-        """Whether this scraper is the first to want a URL. Where NATS is away, it is: facts are idempotent. Then ``settle`` it."""
-        waiting = self._claims.get(digest)
-        if waiting is None:
-            waiting = self._claims[digest] = asyncio.get_running_loop().create_future()
-            try:
-                await self._bus.client.publish(self._claims_subject, self._me.encode() + digest)
-            except nats.errors.Error:
-                waiting.set_result(True)
+        """Whether this scraper may fetch a URL. Where NATS is away, it may: facts are idempotent. Then ``settle`` it."""
+        if digest in self._taken or digest in self._claims:
+            return False
+        self._claims[digest] = True
         try:
-            won = await asyncio.wait_for(asyncio.shield(waiting), _CLAIM_SECONDS)
-        except TimeoutError:
-            won = True
+            if await self._echoed(digest, wait=not self._alone) and not self._alone:
+                await asyncio.sleep(_OBJECTION_SECONDS)
+                await self._echoed(digest, wait=True)
+            won = self._claims[digest]
         finally:
-            self._claims.pop(digest, None)
+            del self._claims[digest]
         if won:
             self._holding.add(digest)
         return won
+
+    @property
+    def _alone(self) -> bool:
+        return self._company_at < self._echo_at - _FORGOTTEN_SECONDS
+
+    async def _echoed(self, digest: bytes, *, wait: bool) -> bool:
+        """Says a claim and, with ``wait``, returns when it has come back, behind all words that were before it; False where NATS is away."""
+        echo = self._echoes[digest] = asyncio.get_running_loop().create_future()
+        try:
+            await self._word(_CLAIM, digest)
+            if wait and self._bus.client.is_connected:
+                await asyncio.wait_for(echo, _ECHO_SECONDS)
+        except (nats.errors.Error, TimeoutError):
+            return False
+        finally:
+            self._echoes.pop(digest, None)
+        return True
 
     def settle(self, digest: bytes) -> None:
         """A claimed URL has come to its end."""
@@ -154,6 +179,7 @@ class Peers:
             await asyncio.sleep(_BEAT_SECONDS)
             heard = {host: {peer: self._others[host][peer] for peer in self._company(host)} for host in self._others}
             self._others = {host: peers for host, peers in heard.items() if peers}
+            self._taken = {digest: at for digest, at in self._taken.items() if at > time.monotonic() - _TAKEN_SECONDS}
             with contextlib.suppress(nats.errors.Error):
                 await self._say()
 
@@ -179,6 +205,7 @@ class Peers:
         if peer == self._me:
             self._echo_at = now
             return
+        self._company_at = now
         for host in hosts:
             self._others.setdefault(host, {})[peer] = now
             if holds and host in self._busy:
@@ -192,21 +219,33 @@ class Peers:
                 peers.pop(peer, None)
 
     async def _on_claims(self, message: Msg) -> None:
-        peer, digests = message.data[:_ME_BYTES].decode("ascii", "replace"), _digests(message.data[_ME_BYTES:])
+        kind, peer = message.data[:1], message.data[1 : 1 + _ME_BYTES].decode("ascii", "replace")
+        digests = _digests(message.data[1 + _ME_BYTES :])
+        if peer == self._me:
+            for digest in digests:
+                if (echo := self._echoes.get(digest)) is not None and not echo.done():
+                    echo.set_result(None)
+            return
+        now = self._company_at = time.monotonic()
         for digest in digests:
-            waiting = self._claims.get(digest)
-            if waiting is not None and not waiting.done():
-                waiting.set_result(peer == self._me)
-            if peer != self._me:
-                self._hear(digest)
-        if not digests and peer != self._me and self._holding:
+            self._hear(digest)
+            if digest in self._claims and (kind == _HAVE or peer < self._me):
+                self._claims[digest] = False
+            if digest not in self._claims and digest not in self._holding:
+                self._taken[digest] = now
+        if kind == _ASK:
             await self._tell_claims(self._holding)
+        elif kind == _CLAIM and (mine := self._holding.intersection(digests)):
+            await self._tell_claims(mine)
 
     async def _tell_claims(self, digests: Iterable[bytes]) -> None:
         held = list(digests)
         with contextlib.suppress(nats.errors.Error):
             for first in range(0, len(held), _CLAIMS_PER_MESSAGE):
-                await self._bus.client.publish(self._claims_subject, self._me.encode() + b"".join(held[first : first + _CLAIMS_PER_MESSAGE]))
+                await self._word(_HAVE, *held[first : first + _CLAIMS_PER_MESSAGE])
+
+    async def _word(self, kind: bytes, *digests: bytes) -> None:
+        await self._bus.client.publish(self._claims_subject, kind + self._me.encode() + b"".join(digests))
 
 
 def _digests(data: bytes) -> list[bytes]:
