@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
 from cosmop_common.bus import Bus
 from cosmop_common.facts import Facts
 from cosmop_common.pb.cosmop.v1 import facts_pb2
@@ -74,3 +75,27 @@ async def test_replay_ends_and_follow_goes_on(bus: Bus) -> None:
     await asyncio.sleep(0.3)
     task.cancel()
     assert seen == list(range(291, 302))
+
+
+async def test_a_create_whose_answer_was_lost_knows_its_own_fact_again(bus: Bus, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And one that somebody else had created is still somebody else's."""
+    publish, facts = bus.js.publish, Facts(bus)
+
+    def losing(answers: int) -> None:
+        left = answers
+
+        async def lossy(*args, **kwargs):
+            nonlocal left
+            ack = await publish(*args, **kwargs)
+            if left:
+                left -= 1
+                raise TimeoutError
+            return ack
+
+        monkeypatch.setattr(bus.js, "publish", lossy)
+
+    losing(2)
+    assert await facts.create(facts_pb2.Scraped(collection="c", image="a" * 64, size=1))
+    losing(0)
+    assert not await facts.create(facts_pb2.Scraped(collection="c", image="a" * 64, size=1))
+    assert (await bus.js.stream_info("FACTS_SCRAPED")).state.messages == 1
