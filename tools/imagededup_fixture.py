@@ -15,7 +15,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
-from dedup_pictures import pictures  # noqa: E402
+from dedup_pictures import pictures  # type: ignore[import-not-found]  # noqa: E402
 
 from benchmarks import imagededup_peer  # noqa: E402
 
@@ -23,7 +23,7 @@ from benchmarks import imagededup_peer  # noqa: E402
 def main(python: str) -> None:
     """Asks the library and writes the file."""
     with tempfile.TemporaryDirectory() as folder:
-        files = {}
+        files: dict[str, Path] = {}
         for name, data in pictures().items():
             files[name] = Path(folder) / f"{len(files)}.image"
             files[name].write_bytes(data)

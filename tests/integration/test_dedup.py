@@ -265,6 +265,24 @@ async def test_collections_and_algorithms_are_never_compared(bus: Bus, settings:
         await until_said(facts, expected([a, b], DedupSettings()) | {other.image: (unique, other.image, 0, 0)})
 
 
+async def test_a_fact_with_no_id_is_buried_and_stops_no_later_start(bus: Bus, settings: ConnectionSettings):
+    facts = Facts(bus)
+    good, bad = hashed(1, 7), hashed(2, 7)
+    bad.image = "no-sha256"
+
+    async def buried() -> bool:
+        return (await bus.js.stream_info("DEAD")).state.messages > 0
+
+    async with collections_of(bus, collection(0)) as collections:
+        async with index_role(bus, settings, collections):
+            await facts.put(bad)
+            await eventually(buried)
+        async with index_role(bus, settings, collections) as keeper:
+            await facts.put(good)
+            await until_said(facts, expected([good], DedupSettings()))
+            assert keeper.state("c").images() == [good.image]
+
+
 async def test_a_publication_that_fails_is_made_up_for(bus: Bus, settings: ConnectionSettings, monkeypatch: pytest.MonkeyPatch):
     facts, failures = Facts(bus), 3
     put = Facts.put

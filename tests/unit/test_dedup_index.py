@@ -169,3 +169,12 @@ def test_near_finds_the_nearest_first_and_turned_ones_on_request():
     assert index.near(np.array([0xFF], np.uint64), 8, 1) == [("a" * 64, 0)]
     assert index.near(np.array([0xF0F0F0F0F0F0F0F0, 0xFFFF], np.uint64), 0, 5) == [("b" * 64, 0)]
     assert index.near(np.array([0xF0F0F0F0F0F0F0F0], np.uint64), 0, 5) == []
+
+
+@given(images=members(), k=st.integers(1, 12), distance=st.integers(0, 64))
+@settings(max_examples=60, deadline=None)
+def test_near_gives_the_k_first_by_distance_and_rank(images, k, distance):
+    index = CollectionIndex(DedupSettings(), images)
+    query = np.array([0x0101010101], np.uint64)
+    ranked = sorted((bit_count(m.hashes[0] ^ query[0]), -m.pixels, -m.size, m.image) for m in images)
+    assert index.near(query, distance, k) == [(image, bits) for bits, _, _, image in ranked if bits <= distance][:k]

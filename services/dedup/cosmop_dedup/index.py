@@ -129,7 +129,12 @@ class CollectionIndex:
         """
         hits = self._search.within(hashes[None, :], distance)
         alive = self._members.alive(hits.row)
-        found = [(bits, self._rank(row), row) for row, bits in zip(hits.row[alive].tolist(), hits.distance[alive].tolist(), strict=True)]
+        rows, distances = hits.row[alive], hits.distance[alive]
+        if len(rows) > k:
+            # Only those that can be among the nearest are ranked: at a large distance all images are hits.
+            among = distances <= np.partition(distances, k - 1)[k - 1]
+            rows, distances = rows[among], distances[among]
+        found = [(bits, self._rank(row), row) for row, bits in zip(rows.tolist(), distances.tolist(), strict=True)]
         return [(self._members.image(row), bits) for bits, _, row in heapq.nsmallest(k, found)]
 
     def duplicates(self, kept: str) -> list[tuple[str, int]]:

@@ -12,11 +12,12 @@ from collections.abc import Iterable
 
 from cosmop_common.collection import Collection, DedupSettings
 from cosmop_common.collections_kv import Collections
-from cosmop_common.errors import NotFoundError
+from cosmop_common.errors import InvalidInputError, NotFoundError
 from cosmop_common.facts import Facts
 from cosmop_common.pb.cosmop.v1 import facts_pb2
 
 from cosmop_dedup.erased import Tombstones
+from cosmop_dedup.image_rows import digest_of
 from cosmop_dedup.state import CollectionState, Known
 
 log = logging.getLogger(__name__)
@@ -132,6 +133,12 @@ class Keeper:
         groups: dict[str, list[Known]] = {}
         async for stored in self._facts.replay(facts_pb2.Hashed):
             self._seen = max(self._seen, stored.sequence)
+            try:
+                digest_of(stored.fact.image)
+            except InvalidInputError as error:
+                # When it arrived it became a dead letter; it must not keep the index from starting ever after.
+                log.warning("a hashed fact is left out: %s", error)
+                continue
             if not self._tombstones.covers(stored.fact.collection, stored.fact.image):
                 groups.setdefault(stored.fact.collection, []).append(Known(stored.fact, stored.sequence))
         return groups

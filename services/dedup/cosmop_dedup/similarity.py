@@ -29,11 +29,7 @@ def reach(rule: DedupSettings) -> int:
 
 
 class Embeddings:
-    """Embeddings of those rows that have one. They are compared with those of the same network only.
-
-    Args:
-        held: row -> (network, vector), as facts hold them.
-    """
+    """Embeddings of those rows that have one, each with its network's name: only those of the same network are compared."""
 
     def __init__(self) -> None:
         self._networks: dict[int, str] = {}
