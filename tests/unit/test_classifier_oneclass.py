@@ -35,6 +35,7 @@ def maps(count: int, seed: int, shift: float = 0.0) -> np.ndarray:
 
 def test_cells_find_the_neighbours_that_a_full_search_finds(monkeypatch: pytest.MonkeyPatch) -> None:
     bank, new = clustered(6000), clustered(300, seed=2)
+    monkeypatch.setattr(oneclass, "ASKED", len(bank))
     whole = fit_knn(bank)
     monkeypatch.setattr(oneclass, "_CELLS_ABOVE", 5000)
     fit = fit_knn(bank)

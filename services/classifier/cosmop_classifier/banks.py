@@ -18,6 +18,8 @@ Rows = NDArray[np.int64]
 
 #: Cells that an image is compared with.
 _PROBES = 16
+#: No further cell is looked into when so many rows were: cells of unlike sizes must not make a search of the whole bank.
+_ROWS = 10_000
 #: Similarities held at once.
 _CELLS = 16_000_000
 
@@ -71,7 +73,9 @@ class KnnHead(Head):
     def _cells(self, image: Array, count: int) -> list[tuple[int, int]]:
         """Where the rows of the cells next to an image begin and end, at least ``count`` rows in all."""
         order, sizes = np.argsort(-(self.centroids @ image), kind="stable"), np.diff(self.starts)
-        probes = max(_PROBES, int(np.searchsorted(np.cumsum(sizes[order]), count)) + 1)
+        total = np.cumsum(sizes[order])
+        least, most = (int(np.searchsorted(total, rows)) + 1 for rows in (count, _ROWS))
+        probes = max(least, min(_PROBES, most))
         return [(int(self.starts[cell]), int(self.starts[cell + 1])) for cell in order[:probes]]
 
     def tensors(self) -> Tensors:
