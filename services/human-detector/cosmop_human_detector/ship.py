@@ -103,7 +103,7 @@ def unseen(data: Measured, trained: Trained) -> Metrics:
     people, threshold = data.photos.people[~data.half], trained.threshold.value
     scores, sources = score(trained.head, data.photos.maps[~data.half]), data.photos.sources[~data.half]
     metrics = {"test": measure(scores, people, threshold)}
-    for source in np.unique(sources):
+    for source in np.unique(sources[people]):
         metrics[f"test_{source}"] = measure(scores[sources == source], people[sources == source], threshold)
     for name, members in slices(data.boxes, data.grey).items():
         part = members[~data.half] & people
