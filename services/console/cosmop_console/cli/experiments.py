@@ -12,7 +12,7 @@ import grpc
 import typer
 from cosmop_common.collection import Collection
 from cosmop_common.datasets import split_reference
-from cosmop_common.errors import CosmopError, InvalidInputError
+from cosmop_common.errors import InvalidInputError
 from cosmop_common.experiment_records import ExperimentRecord
 from cosmop_common.pb.cosmop.v1 import classifier_pb2, console_pb2, runs_pb2
 from cosmop_common.records import Value
@@ -20,16 +20,13 @@ from cosmop_common.store import Store
 
 from cosmop_console.cli import target as targets
 from cosmop_console.cli.options import OUT, Dataset, Endpoint, Home
+from cosmop_console.cli.remote import RunFailedError
 from cosmop_console.cli.target import Target
 from cosmop_console.cli.watch import say, watch
 from cosmop_console.clients import Services, known_error
 
 experiment = typer.Typer(no_args_is_help=True, help="Ask a question of a dataset version by training many models on it.")
 _WIDE = 31
-
-
-class ExperimentFailedError(CosmopError):
-    """The experiment's run did not succeed."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +88,7 @@ async def _augmentation(target: Target, wish: Wish, out: Path | None, home: Path
         except grpc.aio.AioRpcError as error:
             raise known_error(error, "classifier") from error
     if ended.state != runs_pb2.RUN_STATE_SUCCEEDED:
-        raise ExperimentFailedError(ended.error or f"run {ended.id} was cancelled")
+        raise RunFailedError(ended.error or f"run {ended.id} was cancelled")
     store = Store(target.connection)
     try:
         record, table = await store.get(ended.result["experiment"]), await store.get(ended.result["csv"])

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
 import grpc
 from cosmop_common.collection import Collection
-from cosmop_common.errors import CosmopError, InvalidInputError
+from cosmop_common.errors import InvalidInputError
 from cosmop_common.pb.cosmop.v1 import console_pb2, runs_pb2, scraper_pb2
 from cosmop_common.runs import ENDED
 from rich.console import Console
@@ -19,21 +18,16 @@ from rich.live import Live
 
 from cosmop_console.cli import scrape_view
 from cosmop_console.cli.embedded import interruptible
+from cosmop_console.cli.remote import RunFailedError, call, name_and_value, settings_of
 from cosmop_console.cli.target import Target
 from cosmop_console.cli.watch import say
 from cosmop_console.clients import Services, known_error
-
-T = TypeVar("T")
 
 _LINE_SECONDS = 5.0
 _AWAY_SECONDS = 120.0
 #: Rows of a terminal that are not hosts: header, total, "and more", status, a line to spare.
 _OTHER_ROWS = 5
 _DEFAULT_FILE = Path("collections/immigration.yaml")
-
-
-class ScrapeFailedError(CosmopError):
-    """The job that was waited for did not succeed."""
 
 
 @dataclass(frozen=True)
@@ -55,9 +49,14 @@ async def scrape(target: Target, wish: Wish) -> None:
     async with interruptible(), target.services() as services:
         collection = await _collection(services, wish.collection)
         job = runs_pb2.ScrapeJob(
-            source=wish.source, queries=wish.queries, max_images=wish.images, max_bytes=wish.size, max_seconds=wish.seconds, options=_options(wish.options)
+            source=wish.source,
+            queries=wish.queries,
+            max_images=wish.images,
+            max_bytes=wish.size,
+            max_seconds=wish.seconds,
+            options=dict(map(name_and_value, wish.options)),
         )
-        run = await _call(services.scraper.SubmitJob(scraper_pb2.SubmitJobRequest(collection=collection.name, scrape=job, run=wish.run)))
+        run = await call("scraper", services.scraper.SubmitJob(scraper_pb2.SubmitJobRequest(collection=collection.name, scrape=job, run=wish.run)))
         say(f"run {run.id} of collection {collection.name}")
         try:
             ended = await _show(services, run, wish.source or collection.scrape.source)
@@ -65,20 +64,20 @@ async def scrape(target: Target, wish: Wish) -> None:
             say(f"run {run.id} goes on: `cosmop scrape --cancel {run.id}` ends it")
             raise
     if ended.state != runs_pb2.RUN_STATE_SUCCEEDED:
-        raise ScrapeFailedError(ended.error or f"run {ended.id} was cancelled")
+        raise RunFailedError(ended.error or f"run {ended.id} was cancelled")
 
 
 async def cancel(target: Target, run: str) -> None:
     """Ends a job; what is on its way ends well."""
     async with target.services() as services:
-        ended = await _call(services.scraper.CancelJob(runs_pb2.CancelRunRequest(run=run)))
+        ended = await call("scraper", services.scraper.CancelJob(runs_pb2.CancelRunRequest(run=run)))
     say(f"run {ended.id}: {runs_pb2.RunState.Name(ended.state).removeprefix('RUN_STATE_').lower()}" + (", ends soon" if ended.state not in ENDED else ""))
 
 
 async def list_sources(target: Target) -> None:
     """All sources, and why one cannot run here."""
     async with target.services() as services:
-        answer = await _call(services.scraper.ListSources(scraper_pb2.ListSourcesRequest()))
+        answer = await call("scraper", services.scraper.ListSources(scraper_pb2.ListSourcesRequest()))
     for source in answer.sources:
         say(f"{source.name:<10} {source.description}" + ("" if source.available else f"\n{'':<10} not here: {source.unavailable_because}"))
 
@@ -137,7 +136,7 @@ async def _collection(services: Services, name: str) -> Collection:
     if name.endswith((".yaml", ".yml", ".json")):
         return await _put(services, Path(name))
     if not name:
-        known = [c.name for c in (await _call(services.console.ListCollections(console_pb2.ListCollectionsRequest()), "console")).collections]
+        known = [c.name for c in (await call("console", services.console.ListCollections(console_pb2.ListCollectionsRequest()))).collections]
         if not known and await asyncio.to_thread(_DEFAULT_FILE.is_file):
             say(f"no collection yet: {_DEFAULT_FILE} is taken")
             return await _put(services, _DEFAULT_FILE)
@@ -145,28 +144,10 @@ async def _collection(services: Services, name: str) -> Collection:
             what = f"there are {', '.join(sorted(known))}" if known else "there is none yet"
             raise InvalidInputError(f"which collection do the images join? {what}: name one with --collection NAME, or make one with --collection FILE.yaml")
         name = known[0]
-    answer = await _call(services.console.GetCollection(console_pb2.GetCollectionRequest(name=name)), "console")
-    return Collection.parse(answer.json)
+    return await settings_of(services, name)
 
 
 async def _put(services: Services, path: Path) -> Collection:
     collection = Collection.load(path)
-    await _call(services.console.PutCollection(console_pb2.PutCollectionRequest(yaml=collection.to_json())), "console")
+    await call("console", services.console.PutCollection(console_pb2.PutCollectionRequest(yaml=collection.to_json())))
     return collection
-
-
-def _options(pairs: Sequence[str]) -> dict[str, str]:
-    options = {}
-    for pair in pairs:
-        name, equals, value = pair.partition("=")
-        if not equals or not name:
-            raise InvalidInputError(f"--option {pair}: expected NAME=VALUE, as in --option max_pages=3")
-        options[name] = value
-    return options
-
-
-async def _call(call: Awaitable[T], service: str = "scraper") -> T:
-    try:
-        return await call
-    except grpc.aio.AioRpcError as error:
-        raise known_error(error, service) from error
