@@ -20,6 +20,7 @@ from cosmop_human_detector import tuned
 from cosmop_human_detector.corpus import Corpus, gather
 from cosmop_human_detector.curves import Epoch, to_json, to_svg
 from cosmop_human_detector.data_versions import BlockingStore
+from cosmop_human_detector.epoch_order import epoch_order
 from cosmop_human_detector.errors import CheckpointError, TrainingDataError
 from cosmop_human_detector.follow import follow, invite
 from cosmop_human_detector.heads import Head
@@ -30,7 +31,8 @@ from cosmop_human_detector.plan import Plan
 from cosmop_human_detector.samples import Sample
 from cosmop_human_detector.settings import Settings
 from cosmop_human_detector.team import Team
-from cosmop_human_detector.tuning import Hooks, TunableFilter, Tuner, epoch_order
+from cosmop_human_detector.tunable_filter import TunableFilter
+from cosmop_human_detector.tuning import Hooks, Tuner
 from cosmop_vision.errors import UnknownNetworkError, WeightsUnavailableError
 from cosmop_vision.preprocess import Preprocessing
 from cosmop_vision.settings import VisionSettings

@@ -20,6 +20,7 @@ from cosmop_human_detector.cards import learnt_card
 from cosmop_human_detector.corpus import Corpus, gather
 from cosmop_human_detector.data_versions import BlockingStore
 from cosmop_human_detector.detectors import Detector, HeadDetector, smoke_test
+from cosmop_human_detector.epoch_order import epoch_order
 from cosmop_human_detector.follow import invite
 from cosmop_human_detector.heads import Head
 from cosmop_human_detector.learning import HEAD_IMAGES, Learnt, blank_head, first_head, head_examples, learn_head, learn_network, load_network
@@ -30,7 +31,7 @@ from cosmop_human_detector.shortcut import shortcut_test
 from cosmop_human_detector.shortcut_data import probes, scores_of
 from cosmop_human_detector.team import Team
 from cosmop_human_detector.tuned import detector, write_whole
-from cosmop_human_detector.tuning import Hooks, epoch_order, images_done
+from cosmop_human_detector.tuning import Hooks, images_done
 
 T = TypeVar("T")
 #: Scenes and crowds that the shortcut test of a new model looks at.

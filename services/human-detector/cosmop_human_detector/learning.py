@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 
 from cosmop_human_detector.corpus import Corpus
 from cosmop_human_detector.curves import Epoch
+from cosmop_human_detector.epoch_order import batches
 from cosmop_human_detector.errors import TrainingDataError
 from cosmop_human_detector.features import Examples, extract
 from cosmop_human_detector.fitting import fit
@@ -38,8 +39,9 @@ from cosmop_human_detector.samples import Sample, choose
 from cosmop_human_detector.team import Team
 from cosmop_human_detector.thresholds import Threshold, choose_threshold
 from cosmop_human_detector.training import train
+from cosmop_human_detector.tunable_filter import TunableFilter
 from cosmop_human_detector.tuned import to_onnx
-from cosmop_human_detector.tuning import Hooks, TunableFilter, Tuner, batches
+from cosmop_human_detector.tuning import Hooks, Tuner
 
 #: The head is fitted on at most so many of each kind: their features lie in memory, 80 kB an image at 320 pixels.
 HEAD_IMAGES = 4000

@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,47 +22,23 @@ import safetensors
 import safetensors.torch
 import torch
 from cosmop_common.errors import CancelledError, StoppingError
-from cosmop_vision.modules import Backbone
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from cosmop_human_detector.curves import Epoch
+from cosmop_human_detector.epoch_order import batches, epoch_order
 from cosmop_human_detector.errors import CheckpointError
-from cosmop_human_detector.heads import Head
 from cosmop_human_detector.pictures import Array, Pictures
 from cosmop_human_detector.plan import Plan
 from cosmop_human_detector.samples import Sample
 from cosmop_human_detector.team import Team
+from cosmop_human_detector.tunable_filter import TunableFilter
 
 _LEARNING_RATE = {"network": 1e-4, "head": 1e-3}
 _WEIGHT_DECAY = 1e-2
 _PATIENCE = 2
 _CHECKPOINT_SECONDS = 300.0
-
-
-class TunableFilter(nn.Module):
-    """A network and its head: images (N x 3 x S x S) to logits (N)."""
-
-    def __init__(self, backbone: Backbone, head: Head) -> None:
-        """Copies the head; the backbone is changed in place by training."""
-        super().__init__()
-        self.backbone, self.shape = backbone, head.shape
-        self.weight = nn.Parameter(torch.from_numpy(head.weight.copy()))
-        self.bias = nn.Parameter(torch.tensor(head.bias))
-
-    def forward(self, images: Tensor) -> Tensor:
-        """As ``Head.scores``, before the logistic function: windows' means of the cells' logits, joined by a soft maximum."""
-        _, maps = self.backbone(images)
-        cells = torch.einsum("nchw,c->nhw", maps.float(), self.weight) + self.bias
-        sides = (min(self.shape.window, cells.shape[1]), min(self.shape.window, cells.shape[2]))
-        windows = functional.avg_pool2d(cells[:, None], sides, stride=self.shape.step).flatten(1)
-        pooled: Tensor = self.shape.tau * (torch.logsumexp(windows / self.shape.tau, 1) - math.log(windows.shape[1]))
-        return pooled
-
-    def head(self) -> Head:
-        """The head as it is now."""
-        return Head(self.shape, self.weight.detach().cpu().numpy().astype(np.float32), float(self.bias.detach().cpu()))
 
 
 @dataclass(frozen=True)
@@ -254,29 +230,6 @@ class Tuner:
 
     def _state(self) -> dict[str, Tensor]:
         return {key: value.detach().cpu().clone() for key, value in self.model.state_dict().items()}
-
-
-def epoch_order(samples: Sequence[Sample], seed: int, epoch: int) -> list[Sample]:
-    """The samples of one epoch, both kinds in equal number: all of the rarer kind, and as many of the other, of which each epoch
-    takes up where the one before it stopped.
-    """  # noqa: D205 - one sentence
-    kinds = [[s for s in samples if s.people == people] for people in (True, False)]
-    count = min(map(len, kinds))
-    drawn: list[Sample] = []
-    for place, members in enumerate(kinds):
-        start = (epoch - 1) * count
-        walked = [(start + i) for i in range(count)]
-        # Each walk through all of a kind has an order of its own.
-        walks = {w: np.random.default_rng([seed, place, w]).permutation(len(members)) for w in {i // len(members) for i in walked}}
-        drawn += [members[walks[i // len(members)][i % len(members)]] for i in walked]
-    order = np.random.default_rng([seed, 2, epoch]).permutation(len(drawn))
-    return [drawn[i] for i in order]
-
-
-def batches(samples: Sequence[Sample], size: int) -> Iterator[Sequence[Sample]]:
-    """Runs of ``size`` samples; the last may be shorter."""
-    for start in range(0, len(samples), size):
-        yield samples[start : start + size]
 
 
 def images_done(checkpoint: bytes) -> int:
