@@ -18,6 +18,7 @@ from cosmop_common.collections_kv import Collections
 from cosmop_common.facts import Facts
 from cosmop_common.jobs import submit
 from cosmop_common.pb.cosmop.v1 import facts_pb2, runs_pb2
+from cosmop_common.records import EvaluationRecord, GanRunRecord, MeasureRecord
 from cosmop_common.runs import Runs
 from cosmop_common.store import Store
 from PIL import Image, ImageDraw
@@ -218,3 +219,46 @@ async def test_reports_are_served_apart_from_our_origin(client: httpx.AsyncClien
     answer = await client.get("/reports/pipeline-1/report.html")
     assert answer.headers["content-type"].startswith("text/html")
     assert answer.headers["content-security-policy"].startswith("sandbox")
+
+
+async def test_a_training_run_shows_what_it_leaves(client: httpx.AsyncClient, bus: Bus, store: Store) -> None:
+    runs = Runs(bus)
+    for run, spec in (("g-1", {"train_gan": runs_pb2.TrainGanJob()}), ("h-1", {"train_human_detector": runs_pb2.TrainHumanDetectorJob()})):
+        await runs.create(runs_pb2.Run(id=run, kind="k.train", collection="border", job=runs_pb2.Job(run=run, collection="border", **spec)))
+    assert "/files/" not in (await client.get("/runs/g-1")).text, "a run that has left nothing yet shows nothing"
+
+    await store.put("runs/g-1/snapshots/000001500/grid.png", drawing(1), "image/png")
+    await store.put("runs/g-1/snapshots/000001500/generator.safetensors", b"weights")
+    await store.put_json("runs/g-1/curves.json", {"names": ["kimg", "loss_g", "p"], "rows": [[0.5, 1.0, 0.0], [1.5, float("nan"), 0.1]]})
+    page = (await client.get("/runs/g-1")).text
+    assert "Samples at 1.5 kimg, the newest of 1 snapshots" in page
+    assert "film.png" not in page
+    assert "measure.svg" not in page
+    grid = await client.get("/runs/g-1/files/snapshots/000001500/grid.png")
+    assert grid.content == drawing(1)
+    plot = await client.get("/runs/g-1/drawings/curves.svg")
+    assert plot.headers["content-type"].startswith("image/svg+xml")
+    assert "prefers-color-scheme: dark" in plot.text
+    assert (await client.get("/runs/g-1/drawings/measure.svg")).status_code == 404
+
+    await store.put("runs/g-1/film.png", drawing(2), "image/png")
+    await EvaluationRecord(
+        run="e", reference="r", candidate="s", measures=[MeasureRecord(name="fid", value=210.5)], protocol="fid/1", reference_images=5, candidate_images=4
+    ).save(store, "runs/g-1/evaluations/000001500.json")
+    await GanRunRecord(
+        run="g-1", collection="border", dataset="border/v1", label="", resolution=32, preset="tiny", images=50, settings={"ada_cap": 0.8, "ada_target": 0.6},
+        parameters={}, seconds=60, ended_because="kimg reached", snapshots=[1.5], best=1.5, best_because="lowest fid: 210.5 at 1.5 kimg",
+    ).save(store, "runs/g-1/gan.json")  # fmt: skip
+    page = (await client.get("/runs/g-1/live")).text
+    assert "Samples at 1.5 kimg, the best snapshot" in page
+    assert "Why this one: lowest fid: 210.5 at 1.5 kimg." in page
+    assert "/runs/g-1/files/film.png" in page
+    assert "210.5" in (await client.get("/runs/g-1/drawings/measure.svg")).text
+    assert "cap of p: 0.8" in (await client.get("/runs/g-1/drawings/curves.svg")).text
+
+    await store.put("runs/h-1/training/curves.svg", b"<svg xmlns='http://www.w3.org/2000/svg'><script>alert(1)</script></svg>", "image/svg+xml")
+    assert "/runs/h-1/files/training/curves.svg" in (await client.get("/runs/h-1")).text
+    tuning = await client.get("/runs/h-1/files/training/curves.svg")
+    assert tuning.headers["content-security-policy"].startswith("sandbox; default-src 'none'"), "opened by itself, its script does not run"
+    for path in ("files/snapshots/000001500/generator.safetensors", "files/gan.json", "files/..%2F..%2Fimages", "files/film.png.bak", "drawings/x.svg"):
+        assert (await client.get(f"/runs/g-1/{path}")).status_code == 404, path

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 
+import pytest
 from cosmop_common.bus import Bus
 from cosmop_common.collection import Collection
 from cosmop_common.collections_kv import Collections
@@ -110,6 +111,8 @@ async def test_everything_that_was_measured_is_told(bus: Bus, store: Store) -> N
     assert values["seconds"] == {"binary": 42.0}
     page = (await store.get(keys.html_key)).decode()
     assert page.count("<svg") == 2, "the curve over kimg, and the measures"
+    assert page.count('alt="Samples at') == 2, "a run of before there were film strips shows its snapshots' grids"
+    assert values["gan"]["curves"] is None
     assert "0.97" in page
     assert "gone" in page, "a picture that was erased since is told as such"
     assert "46.06" in page, "the paper's figures stand beside ours"
@@ -121,6 +124,43 @@ async def test_everything_that_was_measured_is_told(bus: Bus, store: Store) -> N
     assert "the paper,10000.0,fid,46.06,,," in tables["table_1_fid.csv"].splitlines()
     assert "this run,binary,precision,0.8,0.7,0.9,10" in tables["performance.csv"].splitlines()
     assert "experiment.csv" not in tables
+
+
+async def test_a_generators_film_and_curves_are_shown(bus: Bus, store: Store) -> None:
+    run = await begin(bus)
+    await Runs(bus).create(run)
+    await store.put(snapshot_key("c-1-gan", 1.0, "grid.png"), png("blue"), "image/png")
+    await SnapshotRecord(
+        run="c-1-gan",
+        kimg=1,
+        weights="w",
+        weights_sha256="s",
+        grid=snapshot_key("c-1-gan", 1.0, "grid.png"),
+        samples="z",
+        sample_count=4,
+        resolution=32,
+        seconds=3,
+    ).save(store, snapshot_key("c-1-gan", 1.0, "snapshot.json"))
+    await GanRunRecord(
+        run="c-1-gan", collection="c", dataset="c/v1", label="border", resolution=32, preset="tiny", images=50, settings={"ada_cap": 0.7, "ada_target": 0.6},
+        parameters={}, seconds=60, ended_because="kimg reached", snapshots=[1.0], best=1.0, best_because="lowest fid: 9 at 1 kimg",
+    ).save(store, run_key("c-1-gan", "gan.json"))  # fmt: skip
+    await store.put(run_key("c-1-gan", "film.png"), png("red"), "image/png")
+    names = ["kimg", "loss_g", "loss_d", "r1", "path_length", "p", "sign", "seconds_per_kimg"]
+    rows = [[0.5, 1.0, 0.9, 0.01, None, 0.1, 0.4, 9.0], [1.0, float("nan"), 0.8, None, None, 0.2, 0.5, 9.0]]
+    await store.put_json(run_key("c-1-gan", "curves.json"), {"names": names, "rows": rows, "stride": 1, "open": []})
+
+    keys = await build_report(bus, store, run.id, FUNNEL)
+    values = json.loads(await store.get(keys.json_key), parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
+    assert values["gan"]["curves"] == {"names": names, "rows": [rows[0], [1.0, None, *rows[1][2:]]]}
+    page = (await store.get(keys.html_key)).decode()
+    assert 'class="film"' in page
+    assert "lowest fid: 9 at 1 kimg" in page
+    assert 'alt="Samples at' not in page, "the film says it in one picture"
+    for text in ("cap of p: 0.7", "target of the sign: 0.6", "R1 penalty", "discriminator"):
+        assert text in page, "the plot's words are text"
+    lines = (await store.get("reports/c-1/tables/training_curves.csv")).decode().splitlines()
+    assert lines[:2] == [",".join(names), "0.5,1.0,0.9,0.01,,0.1,0.4,9.0"]
 
 
 async def test_the_experiment_the_copies_the_filter_and_the_curves_are_told(bus: Bus, store: Store) -> None:

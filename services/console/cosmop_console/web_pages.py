@@ -11,7 +11,7 @@ from cosmop_common.runs import ENDED
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import RedirectResponse
 
-from cosmop_console import datasets, funnel, gallery
+from cosmop_console import datasets, funnel, gallery, training
 from cosmop_console.web import Web
 
 _RUNS = 200
@@ -131,7 +131,13 @@ async def _run(web: Web, run: str) -> dict[str, Any]:
     state = await web.runtime.runs.get(run)
     children = [r for r in await web.runtime.runs.list(state.collection, limit=_RUNS) if r.parent == run]
     has_report = await web.runtime.store.exists(f"reports/{run}/report.html")
-    return {"run": state, "children": children, "ended": state.state in ENDED, "has_report": has_report}
+    return {
+        "run": state,
+        "children": children,
+        "ended": state.state in ENDED,
+        "has_report": has_report,
+        "traces": await training.traces(web.runtime.store, state),
+    }
 
 
 def _steps(counts: funnel.Funnel) -> list[tuple[str, int, str]]:

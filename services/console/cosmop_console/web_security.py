@@ -26,6 +26,9 @@ REPORT_POLICY = (
 #: Bytes from outside: shown as pictures, never run.
 IMAGE_POLICY = "sandbox; default-src 'none'"
 
+#: Drawings of our own services, shown as pictures: they may carry style and nothing that runs.
+DRAWING_POLICY = "sandbox; default-src 'none'; style-src 'unsafe-inline'"
+
 
 def host_allowed(host: str, listed: frozenset[str]) -> bool:
     """Whether a Host header may be answered."""

@@ -29,6 +29,7 @@ from cosmop_common.store import Store
 
 from cosmop_console.report.curation import CopyGroup, Screening, copy_groups, decisions, image_bytes, screening
 from cosmop_console.report.truth import Truth, measure_truth
+from cosmop_console.training import Curves, find_film, find_gan
 
 _SYNTHETIC_SHOWN = 24
 _MISTAKES_SHOWN = 12
@@ -64,6 +65,10 @@ class ReportData:
     dataset: DatasetRecord | None = None
     gan: GanRunRecord | None = None
     snapshots: list[SnapshotView] = field(default_factory=list)
+    #: The same seeds at each snapshot (PNG); empty for runs made before there were film strips.
+    film: bytes = b""
+    #: None for runs made before there were any.
+    curves: Curves | None = None
     classifiers: dict[str, ClassifierView] = field(default_factory=dict)
     copies: list[CopyGroup] = field(default_factory=list)
     screening: Screening | None = None
@@ -92,6 +97,8 @@ async def gather(bus: Bus, store: Store, run: str, funnel: console_pb2.Funnel) -
     data.copies = await copy_groups(decided, store)
     data.screening = await screening(facts, store, collection.name, decided)
     data.gan, data.snapshots = await _gan(store, f"{run}-gan")
+    if data.gan:
+        data.film, data.curves = await find_film(store, data.gan.run), await Curves.find(store, data.gan.run)
     if dataset := data.result("freeze", "dataset"):
         name, version = dataset.split("/", 1)
         data.dataset = await DatasetRecord.load(store, dataset_key(name, version, "dataset.json"))
@@ -121,9 +128,8 @@ async def _find(store: Store, key: str) -> ClassifiedSynthetic | None:
 
 
 async def _gan(store: Store, run: str) -> tuple[GanRunRecord | None, list[SnapshotView]]:
-    try:
-        record = await GanRunRecord.load(store, run_key(run, "gan.json"))
-    except NotFoundError:
+    record = await find_gan(store, run)
+    if record is None:
         return None, []
     views = []
     for kimg in record.snapshots:

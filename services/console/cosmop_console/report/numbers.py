@@ -111,7 +111,15 @@ def _gan(data: ReportData) -> dict[str, Any] | None:
                 "protocol": view.evaluation.protocol if view.evaluation else None,
             }
         )
-    return {"run": data.gan.run, "snapshots": snapshots, "best": data.gan.best, "images": data.gan.images, "ended_because": data.gan.ended_because}
+    return {
+        "run": data.gan.run,
+        "snapshots": snapshots,
+        "best": data.gan.best,
+        "best_because": data.gan.best_because,
+        "images": data.gan.images,
+        "ended_because": data.gan.ended_because,
+        "curves": data.curves.table() if data.curves else None,
+    }
 
 
 def _classifier(view: ClassifierView) -> dict[str, Any]:

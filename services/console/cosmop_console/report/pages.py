@@ -12,6 +12,7 @@ from cosmop_common.images import decode_rgb
 from PIL import Image
 
 _THUMBNAIL = 150
+_SHEET_SIDE, _SHEET_BYTES = 1600, 1_500_000
 _DASH = "\u2013"
 _MINUS = "\u2212"
 
@@ -27,7 +28,7 @@ def environment() -> jinja2.Environment:
     )
     made.filters |= {
         "number": number, "interval": interval, "signed": signed, "percent": percent, "picture": picture, "png": png, "words": words,
-        "measure": measure, "data_uri": data_uri,
+        "measure": measure, "data_uri": data_uri, "sheet": sheet,
     }  # fmt: skip
     return made
 
@@ -83,6 +84,11 @@ def picture(data: bytes, side: int = _THUMBNAIL) -> str:
     sink = io.BytesIO()
     image.save(sink, "JPEG", quality=80)
     return f"data:image/jpeg;base64,{base64.b64encode(sink.getvalue()).decode()}"
+
+
+def sheet(data: bytes) -> str:
+    """A large PNG as a data URI: as it is while that is small, else smaller and as JPEG, so that a report stays a file one can send."""
+    return png(data) if len(data) <= _SHEET_BYTES else picture(data, _SHEET_SIDE)
 
 
 def png(data: bytes, *, enlarge: int = 1) -> str:

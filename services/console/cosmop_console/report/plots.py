@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import matplotlib as mpl
@@ -20,6 +22,8 @@ INK, ACCENT, WARN, THIRD, FAINT = "#1f2933", "#0072b2", "#d55e00", "#009e73", "#
 COLOURS = (ACCENT, WARN, THIRD)
 #: What stands for each in the page's style sheet, so that plots follow it into the dark.
 _NAMES = {INK: "var(--ink)", ACCENT: "var(--accent)", WARN: "var(--warn)", THIRD: "var(--third)", FAINT: "var(--faint)"}
+#: Likewise in the dark, in the same order.
+_DARK = ("#e6eaee", "#58b4e8", "#f0935a", "#4ec9a0", "#9aa7b4")
 
 #: Differences under this are drawn as small.
 _LEAST_EDGE = 0.02
@@ -27,9 +31,19 @@ _STYLE: Any = {
     "font.family": "sans-serif", "font.size": 9, "axes.edgecolor": FAINT, "axes.labelcolor": INK, "xtick.color": INK, "ytick.color": INK, "text.color": INK,
     "axes.spines.top": False, "axes.spines.right": False, "svg.fonttype": "none", "figure.constrained_layout.use": True, "legend.frameon": False,
 }  # fmt: skip
+#: pyplot and its settings belong to the whole process: a page and a report may be drawn at once, each in a thread of its own.
+_PYPLOT = threading.Lock()
 
 
-def _svg(figure: Figure) -> str:
+@contextmanager
+def style() -> Iterator[None]:
+    """The look of all plots, for as long as one is drawn."""
+    with _PYPLOT, mpl.rc_context(_STYLE):
+        yield
+
+
+def svg(figure: Figure) -> str:
+    """The finished figure as an SVG element."""
     sink = io.StringIO()
     figure.savefig(sink, format="svg", transparent=True)
     plt.close(figure)
@@ -39,6 +53,17 @@ def _svg(figure: Figure) -> str:
     return text.replace("<svg ", '<svg role="img" ', 1)
 
 
+def standalone(plot: str) -> str:
+    """The same plot as a file of its own, with the colours that the page would have given it; light or dark as the reader's system."""
+
+    def colours(values: Sequence[str]) -> str:
+        return ":root { " + " ".join(f"{name[4:-1]}: {value};" for name, value in zip(_NAMES.values(), values, strict=True)) + " }"
+
+    sheet = f"<style>{colours(list(_NAMES))} @media (prefers-color-scheme: dark) {{ {colours(_DARK)} }}</style>"
+    end = plot.index(">") + 1
+    return plot[:end] + sheet + plot[end:]
+
+
 def _axes(width: float, height: float) -> tuple[Figure, Axes]:
     figure, axes = plt.subplots(figsize=(width, height))
     return figure, axes
@@ -46,7 +71,7 @@ def _axes(width: float, height: float) -> tuple[Figure, Axes]:
 
 def curve(kimg: list[float], values: list[float], intervals: list[Interval | None], *, metric: str, best: float | None) -> str:
     """The measure over kimg, with intervals where they are known; the best snapshot marked."""
-    with mpl.rc_context(_STYLE):
+    with style():
         figure, axes = _axes(5.6, 2.6)
         axes.plot(kimg, values, color=ACCENT, marker="o", markersize=4, linewidth=1.5)
         for x, y, interval in zip(kimg, values, intervals, strict=True):
@@ -58,12 +83,12 @@ def curve(kimg: list[float], values: list[float], intervals: list[Interval | Non
         axes.set_xlabel("thousands of real images shown (kimg)")
         axes.set_ylabel(metric)
         axes.margins(x=0.08, y=0.25)
-        return _svg(figure)
+        return svg(figure)
 
 
 def histogram(probabilities: list[float], threshold: float) -> str:
     """How sure the classifier is of the synthetic images, with its threshold."""
-    with mpl.rc_context(_STYLE):
+    with style():
         figure, axes = _axes(5.6, 2.2)
         counts, edges, bars = axes.hist(probabilities, bins=20, range=(0, 1), color=ACCENT)
         for bar, left in zip(list(bars), edges, strict=False):  # type: ignore[arg-type]
@@ -78,7 +103,7 @@ def histogram(probabilities: list[float], threshold: float) -> str:
         axes.set_xlim(0, 1)
         axes.set_xlabel("calibrated probability of the positive class")
         axes.set_ylabel("synthetic images")
-        return _svg(figure)
+        return svg(figure)
 
 
 def measures(ours: Mapping[str, Mapping[str, tuple[float, Interval | None]]], paper: Mapping[str, Mapping[str, float]], names: Sequence[str]) -> str:
@@ -89,7 +114,7 @@ def measures(ours: Mapping[str, Mapping[str, tuple[float, Interval | None]]], pa
         paper: likewise, values alone.
         names: measures, in order.
     """
-    with mpl.rc_context(_STYLE):
+    with style():
         figure, axes = _axes(5.6, 2.5)
         width = 0.8 / max(1, len(ours))
         for place, (classifier, values) in enumerate(ours.items()):
@@ -107,7 +132,7 @@ def measures(ours: Mapping[str, Mapping[str, tuple[float, Interval | None]]], pa
         axes.set_xticks(range(len(names)), [name.upper() if name in {"f1", "auroc"} else name for name in names])
         axes.set_ylim(0, 1.02)
         figure.legend(loc="outside upper center", ncols=4, fontsize=8)
-        return _svg(figure)
+        return svg(figure)
 
 
 def precision_recall(curves: Mapping[str, Sequence[tuple[float, float]]], at: Mapping[str, tuple[float, float]], base: float) -> str:
@@ -118,7 +143,7 @@ def precision_recall(curves: Mapping[str, Sequence[tuple[float, float]]], at: Ma
         at: the point of the threshold in use.
         base: the share of positives: what guessing reaches.
     """
-    with mpl.rc_context(_STYLE):
+    with style():
         figure, axes = _axes(3.7, 3.0)
         for place, (name, points) in enumerate(curves.items()):
             colour = COLOURS[place % len(COLOURS)]
@@ -129,7 +154,7 @@ def precision_recall(curves: Mapping[str, Sequence[tuple[float, float]]], at: Ma
         axes.annotate("guessing", (0, base), textcoords="offset points", xytext=(2, 3), fontsize=8, color=FAINT)
         axes.set(xlim=(0, 1.02), ylim=(0, 1.02), xlabel="recall", ylabel="precision")
         axes.legend(fontsize=8, loc="lower left")
-        return _svg(figure)
+        return svg(figure)
 
 
 def reliability(bins: Sequence[tuple[float, float, Interval | None, int]]) -> str:
@@ -138,7 +163,7 @@ def reliability(bins: Sequence[tuple[float, float, Interval | None, int]]) -> st
     Args:
         bins: mean probability, share of positives, its interval, images.
     """
-    with mpl.rc_context(_STYLE):
+    with style():
         figure, axes = _axes(3.4, 3.0)
         axes.plot([0, 1], [0, 1], color=FAINT, linewidth=1, linestyle=":")
         most = max((n for *_, n in bins), default=1)
@@ -147,7 +172,7 @@ def reliability(bins: Sequence[tuple[float, float, Interval | None, int]]) -> st
                 axes.plot([said, said], list(interval), color=ACCENT, linewidth=1, alpha=0.6)
             axes.plot(said, seen, marker="o", markersize=3 + 6 * (n / most) ** 0.5, color=ACCENT, linestyle="none")
         axes.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.03), xlabel="probability that was said", ylabel="share that was positive")
-        return _svg(figure)
+        return svg(figure)
 
 
 def differences(points: Sequence[tuple[str, float, Interval | None]], *, measure: str) -> str:
@@ -160,7 +185,7 @@ def differences(points: Sequence[tuple[str, float, Interval | None]], *, measure
         points: condition in words, difference, interval.
         measure: its name.
     """
-    with mpl.rc_context(_STYLE):
+    with style():
         figure, axes = _axes(5.6, 2.3)
         edge = _edge(points)
         axes.axvline(0, color=FAINT, linewidth=1)
@@ -182,7 +207,7 @@ def differences(points: Sequence[tuple[str, float, Interval | None]], *, measure
         axes.margins(y=0.12)
         axes.invert_yaxis()
         axes.set_xlabel(f"{measure}, minus that of real images alone")
-        return _svg(figure)
+        return svg(figure)
 
 
 def _edge(points: Sequence[tuple[str, float, Interval | None]]) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from cosmop_console.report import experiment, paper, plots
+from cosmop_console.report import experiment, paper, plots, plots_training
 from cosmop_console.report.gather import ReportData
 from cosmop_console.report.pages import environment, measure, words
 
@@ -46,6 +46,7 @@ def _plots(data: ReportData, values: dict[str, Any]) -> dict[str, str]:
     """SVG by name; empty where there is nothing to draw."""
     return {
         "curve": _curve(values["gan"]),
+        "training": plots_training.training(data.curves.kimg, data.curves.values, data.gan.settings) if data.gan and data.curves else "",
         "histogram": _histogram(data),
         "measures": _measures(values["classifiers"], values["paper"]["performance"]),
         "precision_recall": _precision_recall(values["classifiers"]),

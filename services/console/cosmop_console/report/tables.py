@@ -18,6 +18,7 @@ def tables(values: dict[str, Any]) -> dict[str, str]:
         "human_filter": (("set", "measure", "value", "low", "high", "n"), list(_human_filter(values["human_filter"]))),
         "copies": (("kept", "copy", "distance"), [(g["kept"], c["image"], c["distance"]) for g in values["copies"] for c in g["copies"]]),
         "table_1_fid": (("source", "kimg", "metric", "value", "low", "high", "best"), list(_table_1(values))),
+        "training_curves": _training(values["gan"]),
         "table_2_splits": (("source", "split", "class", "images"), list(_table_2(values))),
         "performance": (("source", "classifier", "measure", "value", "low", "high", "n"), list(_performance(values))),
         "confusion": (
@@ -83,6 +84,11 @@ def _table_1(values: dict[str, Any]) -> Iterable[Sequence[Any]]:
         yield OURS, s["kimg"], s["metric"], *_spread(s), s["kimg"] == values["gan"]["best"]
     for row in values["paper"]["table_1"]:
         yield PAPER, row["kimg"], "fid", row["fid"], None, None, None
+
+
+def _training(gan: dict[str, Any] | None) -> tuple[Sequence[str], Rows]:
+    curves = (gan or {}).get("curves") or {"names": [], "rows": []}
+    return curves["names"], curves["rows"]
 
 
 def _table_2(values: dict[str, Any]) -> Iterable[Sequence[Any]]:
