@@ -243,13 +243,14 @@ async def test_each_model_has_its_own_metrics(bus: Bus, store: Store, tmp_path: 
 
 
 async def test_the_typed_client_comes_again_when_the_server_said(bus: Bus, store: Store, tmp_path: Path) -> None:
-    """Eight callers at once for a queue of four: half are refused at first, and all are answered in the end."""
+    """Eight callers at once for a queue of four that waits for eight: half are refused at first, and all are answered in the end."""
 
     def refused() -> float:
         return REGISTRY.get_sample_value("cosmop_classifier_images_total", {"model": "again-binary", "outcome": "rejected"}) or 0.0
 
     await active(bus, store, tmp_path, "again-binary", head=YES)
-    async with serving(bus, store, tmp_path, max_pending=4, max_batch=4) as served, ClassifierClient(f"127.0.0.1:{served.port}", collection="again") as client:
+    patient = serving(bus, store, tmp_path, max_pending=4, max_batch=8, max_wait=0.1)
+    async with patient as served, ClassifierClient(f"127.0.0.1:{served.port}", collection="again") as client:
         answers = await asyncio.gather(*(client.classify(PHOTO) for _ in range(8)))
     assert [answer.version for answer in answers] == ["v1"] * 8
     assert refused() > 0
