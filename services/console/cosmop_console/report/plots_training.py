@@ -13,6 +13,8 @@ from cosmop_console.report.plots import ACCENT, FAINT, THIRD, WARN, style, svg
 #: So few points are marked: a line through them would be short, or none.
 _FEW = 12
 _ROOM = 1.08
+#: What spans more is drawn on a logarithmic scale.
+_DECADE = 10
 
 
 def training(kimg: Sequence[float], values: Mapping[str, Sequence[float | None]], settings: Mapping[str, Any]) -> str:
@@ -35,8 +37,11 @@ def training(kimg: Sequence[float], values: Mapping[str, Sequence[float | None]]
         ):
             _line(axes, kimg, values.get(name, ()), title, colour)
         penalties = [v for v in values.get("r1", ()) if v is not None]
-        if penalties and min(penalties) > 0:
+        if penalties and 0 < min(penalties) * _DECADE < max(penalties):
             penalty.set_yscale("log")
+        else:
+            # A common factor of ten would stand above the axis, where the legend is.
+            penalty.yaxis.set_major_formatter("{x:.3g}")
         # Without a target nothing is augmented, and p has no bound to come near.
         if settings.get("ada_target"):
             _level(augmentation, settings["ada_target"], "target of the sign", FAINT)
