@@ -131,7 +131,7 @@ class Extracted:
     Attributes:
         features: shape (n, d), of the images that decode, in their order.
         kept: their positions in the series, shape (n,).
-        refused: position and reason of each image that does not decode.
+        refused: position and reason of each image that does not decode, in their order.
     """
 
     features: NDArray[np.float32]
@@ -172,4 +172,5 @@ def extract(network: FeatureNetwork, images: Sequence[bytes], resolution: int, t
     kept = [p for p, a in arrays.items() if a is not None]
     parts = [network.features(np.stack(decoded[i : i + _BATCH])) for i in range(0, len(decoded), _BATCH)]
     features = np.concatenate(parts) if parts else np.empty((0, 0), np.float32)
-    return Extracted(features, np.asarray(kept, dtype=np.intp), refused)
+    # Threads refuse in any order; what is told of a set depends on the set alone.
+    return Extracted(features, np.asarray(kept, dtype=np.intp), dict(sorted(refused.items())))
