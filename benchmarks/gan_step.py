@@ -1,6 +1,6 @@
 """Seconds per thousand images of our trainer against NVIDIA's own networks and losses, on this machine, phase by phase.
 
-    python -m benchmarks.gan_step --checkout DIR [--resolutions 64 128] [--p 0.5] [--rounds 1] [--precision auto] [--device cpu]
+    python -m benchmarks.gan_step --checkout DIR [--resolutions 64 128] [--batch 8] [--p 0.5] [--rounds 1] [--precision auto] [--device cpu]
 
 ``DIR`` is a checkout of github.com/NVlabs/stylegan2-ada-pytorch, never part of this project; it needs ``requests``. It runs on
 its pure PyTorch fallbacks where its CUDA extensions cannot be built. Both train the same preset (``auto``) with the same
@@ -33,6 +33,7 @@ def main() -> None:
     parser.add_argument("--p", type=float, default=0.5, help="augmentation probability")
     parser.add_argument("--rounds", type=int, default=1, help="measurements of each phase, after one to warm up")
     parser.add_argument("--precision", choices=("auto", "fp32", "bf16"), default="auto", help="ours; the peer's half precision is for GPUs alone")
+    parser.add_argument("--batch", type=int, default=0, help="images a step, of both; 0: the preset's (32), for which 128 px want more than 24 GB")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--option", action="append", default=[], metavar="NAME=VALUE", help="of our trainer")
     parser.add_argument("--side", help=argparse.SUPPRESS)
@@ -60,10 +61,13 @@ def measure(arguments: argparse.Namespace, side: str, resolution: int) -> dict[s
     """One side in a process of its own."""
     command = [sys.executable, "-m", "benchmarks.gan_step", "--side", side, "--checkout", str(arguments.checkout), "--resolutions", str(resolution)]
     command += ["--p", str(arguments.p), "--rounds", str(arguments.rounds), "--precision", arguments.precision, "--device", arguments.device]
+    command += ["--batch", str(arguments.batch)]
     command += [word for option in arguments.option for word in ("--option", option)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=Path(__file__).resolve().parents[1])
     if done.returncode:
-        raise SystemExit(f"{side} at {resolution} px failed:\n{done.stderr[-2000:]}")
+        raise SystemExit(
+            f"{side} at {resolution} px ended with status {done.returncode} (-9 is mostly a want of memory: try --batch 8):\n{done.stderr[-2000:]}"
+        )
     result: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
     print(f"{resolution} px, {side}: {result}", flush=True)
     return result
@@ -90,6 +94,11 @@ def timed(phases: dict[str, Callable[[], Any]], intervals: dict[str, int], batch
     return {"batch": batch, "phases": seconds, "seconds_per_kimg": step / batch * 1000, "threads": torch.get_num_threads()}
 
 
+def sized(arguments: argparse.Namespace) -> dict[str, str]:
+    """The batch as an option of the preset."""
+    return {"batch": str(arguments.batch)} if arguments.batch else {}
+
+
 def ours(arguments: argparse.Namespace) -> dict[str, Any]:
     """Our trainer's phases."""
     import numpy as np
@@ -99,7 +108,7 @@ def ours(arguments: argparse.Namespace) -> dict[str, Any]:
     from cosmop_gan_trainer.trainer import Trainer
 
     resolution, device = arguments.resolutions[0], torch.device(arguments.device)
-    run = configure("auto", resolution, options={"precision": arguments.precision} | dict(o.split("=", 1) for o in arguments.option))
+    run = configure("auto", resolution, options=sized(arguments) | {"precision": arguments.precision} | dict(o.split("=", 1) for o in arguments.option))
     rng = np.random.default_rng(0)
     pixels = [rng.integers(0, 256, (resolution, resolution, 3), dtype=np.uint8) for _ in range(run.train.batch * 2)]
     trainer = Trainer(run, TrainingSet.build(Images(resolution, pixels, [0] * len(pixels)), run, device), device)
@@ -115,7 +124,7 @@ def peer(arguments: argparse.Namespace) -> dict[str, Any]:
     from cosmop_gan_trainer.presets import configure
 
     resolution, device = arguments.resolutions[0], torch.device(arguments.device)
-    run = configure("auto", resolution)
+    run = configure("auto", resolution, options=sized(arguments))
     theirs = nvidia_peer.Peer(arguments.checkout, run, device)
     theirs.pipe.p.copy_(torch.as_tensor(arguments.p))
     images = torch.randint(0, 256, [run.train.batch, 3, resolution, resolution], device=device).float() / 127.5 - 1
