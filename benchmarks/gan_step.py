@@ -66,7 +66,7 @@ def measure(arguments: argparse.Namespace, side: str, resolution: int) -> dict[s
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=Path(__file__).resolve().parents[1])
     if done.returncode:
         raise SystemExit(
-            f"{side} at {resolution} px ended with status {done.returncode} (-9 is mostly a want of memory: try --batch 8):\n{done.stderr[-2000:]}"
+            f"{side} at {resolution} px ended with status {done.returncode} (-9: most likely memory, try --batch 8):\n{done.stderr[-2000:]}"
         )
     result: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
     print(f"{resolution} px, {side}: {result}", flush=True)
