@@ -65,9 +65,7 @@ def measure(arguments: argparse.Namespace, side: str, resolution: int) -> dict[s
     command += [word for option in arguments.option for word in ("--option", option)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=Path(__file__).resolve().parents[1])
     if done.returncode:
-        raise SystemExit(
-            f"{side} at {resolution} px ended with status {done.returncode} (-9: most likely memory, try --batch 8):\n{done.stderr[-2000:]}"
-        )
+        raise SystemExit(f"{side} at {resolution} px ended with status {done.returncode} (-9: most likely memory, try --batch 8):\n{done.stderr[-2000:]}")
     result: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
     print(f"{resolution} px, {side}: {result}", flush=True)
     return result
@@ -113,7 +111,17 @@ def ours(arguments: argparse.Namespace) -> dict[str, Any]:
     pixels = [rng.integers(0, 256, (resolution, resolution, 3), dtype=np.uint8) for _ in range(run.train.batch * 2)]
     trainer = Trainer(run, TrainingSet.build(Images(resolution, pixels, [0] * len(pixels)), run, device), device)
     trainer.controller.p = trainer.augment.p = arguments.p
-    phases = dict(zip(PHASES, (trainer._generator_phase, trainer._path_length_phase, trainer._discriminator_phase, trainer._penalty_phase), strict=True))
+
+    def twice(phase: Callable[[], None]) -> None:
+        with trainer._differentiated_twice():
+            phase()
+
+    phases: dict[str, Callable[[], Any]] = {
+        "generator": trainer._generator_phase,
+        "path length": functools.partial(twice, trainer._path_length_phase),
+        "discriminator": trainer._discriminator_phase,
+        "penalty": functools.partial(twice, trainer._penalty_phase),
+    }
     c = run.train
     return timed(phases, dict(zip(PHASES, (1, c.path_length_interval, 1, c.r1_interval), strict=True)), c.batch, arguments)
 

@@ -95,7 +95,7 @@ class TrainConfig(BaseModel):
     crop: Literal["centre", "fit"] = "centre"
     """How an image becomes square: its centre is cut out, or all of it is fitted between black bars."""
     precision: Precision = "fp32"
-    """Of the upper blocks. auto: bf16 where the device has matrix units for it, as the published training is in mixed precision.
+    """Of the upper blocks. auto: bf16 on a GPU that computes in it, as the published training is in mixed precision.
     bf16 has the exponents of fp32, so that fp16's scaling of weights and styles (ADA, app. C) is not needed."""
     seed: int = Field(default=0, ge=0)
 

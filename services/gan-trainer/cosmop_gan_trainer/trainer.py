@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import hashlib
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -33,12 +34,9 @@ def lazy_adam(network: nn.Module, config: TrainConfig, interval: int | None) -> 
 
 
 def half_precision(precision: Precision, device: torch.device) -> torch.dtype | None:
-    """The type of the upper blocks; None: full precision."""
-    if precision == "auto":
-        # Without such units bf16 is emulated, and slower than fp32.
-        units = torch.cuda.is_bf16_supported(including_emulation=False) if device.type == "cuda" else torch.cpu._is_amx_tile_supported()  # noqa: SLF001
-        return torch.bfloat16 if units else None
-    return torch.bfloat16 if precision == "bf16" else None
+    """The type of the upper blocks; None: full precision. ``auto`` is bf16 on a GPU that computes in it."""
+    fast = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+    return torch.bfloat16 if precision == "bf16" or (precision == "auto" and fast) else None
 
 
 def _seed(seed: int, step: int, phase: str, chunk: int) -> int:
@@ -70,8 +68,8 @@ class Trainer:
         self.generator = Generator(config.network).to(device)
         self.discriminator = Discriminator(config.network).to(device)
         self.average = copy.deepcopy(self.generator).eval().requires_grad_(requires_grad=False)
-        half = half_precision(c.precision, device)
-        self.generator.synthesis.half_dtype = self.average.synthesis.half_dtype = self.discriminator.half_dtype = half
+        self.half = half_precision(c.precision, device)
+        self._compute_in(self.half)
         self.g_adam = lazy_adam(self.generator, c, c.path_length_interval if c.path_length_weight else None)
         self.d_adam = lazy_adam(self.discriminator, c, c.r1_interval if c.r1_gamma else None)
         self.augment = Augment()
@@ -92,16 +90,29 @@ class Trainer:
         self.team.say("step")
         self._generator_phase()
         if c.path_length_weight and self.steps % c.path_length_interval == 0:
-            self._path_length_phase()
+            with self._differentiated_twice():
+                self._path_length_phase()
         self._discriminator_phase()
         if c.r1_gamma and self.steps % c.r1_interval == 0:
-            self._penalty_phase()
+            with self._differentiated_twice():
+                self._penalty_phase()
         self.steps += 1
         self.images += c.batch
         self._move_average()
         self.controller.step(self.steps, self.team)
         self.augment.p = self.controller.p
         self.stats |= {"p": self.controller.p, "sign": self.controller.sign}
+
+    @contextlib.contextmanager
+    def _differentiated_twice(self) -> Iterator[None]:
+        """On CPU in full precision: torch 2.13's bf16 kernels end the process by SIGFPE in R1's second gradient (128 px, batch 32)."""
+        if self.device.type == "cpu":
+            self._compute_in(None)
+        yield
+        self._compute_in(self.half)
+
+    def _compute_in(self, half: torch.dtype | None) -> None:
+        self.generator.synthesis.half_dtype = self.average.synthesis.half_dtype = self.discriminator.half_dtype = half
 
     def finite(self) -> bool:
         """Whether all weights are numbers."""
