@@ -71,9 +71,18 @@ def main() -> None:
     assert measured["images"] == options.images
     print(" ".join(f"{k}={v:.4g}" for k, v in measured.items()))
     peer = peer_seconds(options.images, min(options.images, 10_000))
-    how = "reads and compares 10,000 hashes, scaled by the square; without reading facts"
+    how = "reads up to 10,000 hashes and compares 300 with each other, both scaled; no facts, no index: not the same work"
     report.write(
-        "dedup_start", measured["rebuild_cpu_s"], "ImageHash", version("ImageHash"), peer, "CPU s", options.images, higher_is_better=False, peer=how, **measured
+        "dedup_start",
+        measured["rebuild_cpu_s"],
+        "ImageHash",
+        version("ImageHash"),
+        peer,
+        "CPU s",
+        options.images,
+        higher_is_better=False,
+        peer_measured=how,
+        **measured,
     )
 
 

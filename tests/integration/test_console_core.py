@@ -127,6 +127,7 @@ async def test_catching_up_ends_when_the_last_message_was_purged(console: Consol
     again = Follower(bus, database.in_memory())
     task = asyncio.create_task(again.run(asyncio.Event()))
     await asyncio.wait_for(again.catch_up(), 15)
+    assert not task.done(), "it goes on following"
     task.cancel()
     console.db = database.in_memory()
 

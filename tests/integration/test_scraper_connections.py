@@ -104,6 +104,7 @@ async def test_what_nobody_uses_is_closed_after_a_while(server: Server) -> None:
         await asyncio.sleep(1.2)
         await get(connections, server.url(1))
         await until(lambda: server.closed == 10)
+        assert server.closed == 10, "the one in use stays"
 
 
 async def test_a_request_that_is_given_up_leaves_nothing_open(server: Server) -> None:
