@@ -14,6 +14,7 @@ from cosmop_common.collections_kv import Collections
 from cosmop_common.endpoints import Endpoints
 from cosmop_common.errors import InvalidInputError, NotFoundError
 from cosmop_common.pb.cosmop.v1 import console_pb2, console_pb2_grpc, runs_pb2, scraper_pb2, scraper_pb2_grpc
+from cosmop_common.run_handle import RunHandle
 from cosmop_common.runtime import Runtime
 from cosmop_common.settings import ConnectionSettings
 from cosmop_common.store import Store
@@ -48,7 +49,15 @@ class ConsoleOfCollections(console_pb2_grpc.ConsoleServicer):
 
 
 @pytest.fixture
-async def target(bus: Bus, store: Store, settings: ConnectionSettings) -> AsyncIterator[Target]:
+def free() -> asyncio.Event:
+    """The scraper begins no job before it is set."""
+    event = asyncio.Event()
+    event.set()
+    return event
+
+
+@pytest.fixture
+async def target(bus: Bus, store: Store, settings: ConnectionSettings, free: asyncio.Event) -> AsyncIterator[Target]:
     """A scraper that serves and works, and as much of a console as it takes."""
     serving = Settings(grpc_port=0, http_port=0)
     console = grpc.aio.server()
@@ -57,7 +66,13 @@ async def target(bus: Bus, store: Store, settings: ConnectionSettings) -> AsyncI
     await console.start()
     async with Runtime("scraper", serving) as runtime, Runtime("scraper", serving, serving=False) as body:
         runtime.serve(scraper_pb2_grpc.add_ScraperServicer_to_server, ScraperServicer(runtime, serving), scraper_pb2)
-        worker = asyncio.create_task(body.run_jobs({"scrape": scrape_handler(body, serving)}))
+        scrape = scrape_handler(body, serving)
+
+        async def scrape_when_free(run: RunHandle) -> None:
+            await free.wait()
+            await scrape(run)
+
+        worker = asyncio.create_task(body.run_jobs({"scrape": scrape_when_free}))
         port = await runtime.grpc.start()
         yield Target(Endpoints(scraper_addr=f"127.0.0.1:{port}", console_addr=f"127.0.0.1:{console_port}"), settings)
         body.stopping.set()
@@ -67,18 +82,26 @@ async def target(bus: Bus, store: Store, settings: ConnectionSettings) -> AsyncI
 
 
 async def test_from_a_line_to_images(
-    target: Target, bus: Bus, store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    target: Target, bus: Bus, store: Store, free: asyncio.Event, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(scrapes, "_LINE_SECONDS", 0.0)
     monkeypatch.chdir(tmp_path)
     folder = photo_folder(tmp_path / "photos")
     with pytest.raises(InvalidInputError, match="there is none yet: name one with --collection NAME"):
         await scrapes.scrape(target, scrapes.Wish([str(folder)], source="folder"))
     (tmp_path / "c.yaml").write_text("name: c\nclasses: [yes-1, no-1]\npositive: yes-1\nscrape: {max_bytes: 200000}\n")
-    await scrapes.scrape(target, scrapes.Wish([str(folder)], str(tmp_path / "c.yaml"), "folder", run="mine"))
-    said = capsys.readouterr().out.splitlines()
+    # The job is held until the command has told how it stands: whoever is faster, a line is there before the end.
+    free.clear()
+    command = asyncio.create_task(scrapes.scrape(target, scrapes.Wish([str(folder)], str(tmp_path / "c.yaml"), "folder", run="mine")))
+    shown = ""
+    async with asyncio.timeout(30):
+        while "; " not in shown:
+            await asyncio.sleep(0.01)
+            shown += capsys.readouterr().out
+    free.set()
+    await command
+    said = (shown + capsys.readouterr().out).splitlines()
     assert said[0] == "run mine of collection c"
-    assert any("; " in line and "so far" in line for line in said)  # while it worked
+    assert said[1] == "folder: found 0, known 0, fetched 0, new 0, duplicate 0, refused 0, failed 0, images/s 0.0, MB 0.0; waits for a scraper to be free"
     assert said[-3].startswith("folder: found 36, known 0, fetched 36, new 30, duplicate 1, refused 5, failed 0")
     assert "too_small 1" in said[-3]
     assert said[-2].startswith("local files: found 36")

@@ -5,7 +5,9 @@ from __future__ import annotations
 import io
 import time
 
+import pytest
 from cosmop_common.pb.cosmop.v1 import runs_pb2
+from cosmop_console.cli import scrape
 from cosmop_console.cli.scrape_view import Speed, estimate, lines, plain, status_line, table
 from rich.console import Console
 
@@ -63,3 +65,17 @@ def test_a_log_gets_words_and_a_terminal_a_table_that_fits() -> None:
     assert len(shown) == 9
     assert "17 more hosts" in shown[7]
     assert "pauses for the stages" in shown[8]
+
+
+def test_a_log_gets_a_line_every_few_seconds_and_none_at_the_end(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 100.0
+    monkeypatch.setattr(scrape.time, "monotonic", lambda: now)
+    shown = scrape.Lines("web", Speed())
+    for seconds in (0, 1, 5.5, 1):
+        now += seconds
+        shown.show(run())
+    now += 6
+    shown.show(runs_pb2.Run(id="r", state=runs_pb2.RUN_STATE_SUCCEEDED))
+    said = capsys.readouterr().out.splitlines()
+    assert len(said) == 2
+    assert all(line.startswith("web: found 90") and "; 30 s so far" in line for line in said)

@@ -85,7 +85,7 @@ async def list_sources(target: Target) -> None:
 async def _show(services: Services, run: runs_pb2.Run, source: str) -> runs_pb2.Run:
     console, speed = Console(), scrape_view.Speed()
     if not console.is_terminal:
-        ended = await _until_ended(services, run.id, _Lines(source, speed).show)
+        ended = await _until_ended(services, run.id, Lines(source, speed).show)
         for line in scrape_view.lines(ended, source, scrape_view.Speed()):
             say(scrape_view.plain(line))
         say(scrape_view.estimate(ended, speed))
@@ -117,7 +117,7 @@ async def _until_ended(services: Services, run: str, show: Callable[[runs_pb2.Ru
 
 
 @dataclass
-class _Lines:
+class Lines:
     """Prints all hosts in one line, every few seconds."""
 
     source: str
@@ -125,6 +125,7 @@ class _Lines:
     _shown_at: float = 0.0
 
     def show(self, run: runs_pb2.Run) -> None:
+        """Notes the run's counts, and prints them when a line is due."""
         self.speed.add(scrape_view.find_stage(run).counts)
         if run.state not in ENDED and time.monotonic() - self._shown_at > _LINE_SECONDS:
             self._shown_at = time.monotonic()
