@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 from cosmop_common.bus import Bus
 from cosmop_common.settings import ConnectionSettings
@@ -13,6 +15,12 @@ from cosmop_common.topology import provision
 from cosmop_local import servers
 from minio import Minio
 from ulid import ULID
+
+# The same examples on every machine and at every run, and none too slow; with FUZZ_EXAMPLES, the hunt for new ones.
+hypothesis.settings.register_profile(
+    "suite", deadline=None, derandomize="FUZZ_EXAMPLES" not in os.environ, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("suite")
 
 PHOTOS = Path(__file__).resolve().parents[2] / "shared" / "photos"
 
@@ -40,7 +48,7 @@ def nats_server(tmp_path: Path) -> Iterator[dict[str, str]]:
 def environment(nats_server: dict[str, str], object_store: dict[str, str]) -> Iterator[dict[str, str]]:
     """COSMOP_... of both servers, with a bucket of the test's own: also for child processes."""
     bucket = f"test-{str(ULID()).lower()}"
-    yield nats_server | object_store | {"COSMOP_S3_BUCKET": bucket, "COSMOP_CONNECT_SECONDS": "10"}
+    yield nats_server | object_store | {"COSMOP_S3_BUCKET": bucket, "COSMOP_CONNECT_SECONDS": "60"}
     # SeaweedFS gives each bucket volumes of its own, and a small server has few: the next test wants them.
     client = Minio(
         object_store["COSMOP_S3_ENDPOINT"], access_key=object_store["COSMOP_S3_ACCESS_KEY"], secret_key=object_store["COSMOP_S3_SECRET_KEY"], secure=False

@@ -22,6 +22,7 @@ from cosmop_common.runs import Runs
 from cosmop_common.settings import ConnectionSettings
 from cosmop_common.store import Store
 from PIL import Image
+from work_off import work_off
 
 SIZES = {"train": (12, 12), "val": (4, 4), "test": (8, 8)}
 
@@ -46,14 +47,14 @@ async def synthetic_set(store: Store, run: str, gan_run: str, count: int) -> Non
     await record.save(store, run_key(run, "synthetic.json"))
 
 
-async def experiment(bus: Bus, store: Store, settings: ConnectionSettings, dataset: str, run: str, *, idle: float = 0.5, **more: object) -> runs_pb2.Run:
+async def experiment(bus: Bus, store: Store, settings: ConnectionSettings, dataset: str, run: str, **more: object) -> runs_pb2.Run:
     job = runs_pb2.Job(run=run, collection="drawn")
     options = {"copies": "1"} | more.pop("options", {})  # type: ignore[operator]
     spec = {"gan_run": "g", "synthetic": "synthetic:g-s", "seeds": 2, "ratios": [0.5, 1.0]} | more
     job.augmentation_experiment.CopyFrom(runs_pb2.AugmentationExperimentJob(dataset=dataset, network="efficientnet_lite0", options=options, **spec))
     await submit(bus, Runs(bus), "classifier", job)
     handlers = {"augmentation_experiment": augmentation_experiment(bus, store)}
-    await asyncio.wait_for(run_jobs(bus, "classifier", handlers, settings=settings, stopping=asyncio.Event(), idle_seconds=idle), 150)
+    await work_off(bus, "classifier", handlers, settings)
     return await Runs(bus).get(run)
 
 
@@ -74,7 +75,7 @@ async def test_it_is_killed_goes_on_and_answers_for_each_classifier(
 
     monkeypatch.setattr("cosmop_classifier.experiment.fit_cell", dies_once)
     monkeypatch.setattr("cosmop_common.jobs._RETRY_SECONDS", 0.1)
-    run = await experiment(bus, store, settings, dataset, "e-1", idle=1.5)
+    run = await experiment(bus, store, settings, dataset, "e-1")
     assert run.state == runs_pb2.RUN_STATE_SUCCEEDED, run.error
     fitted.remove("died")
     assert len(fitted) == len(set(fitted)) == 2 * 6 * 2, "each model is fitted once, the death notwithstanding"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +15,7 @@ from cosmop_classifier.training import Workbench
 from cosmop_classifier.worker import train_classifier
 from cosmop_common.bus import Bus
 from cosmop_common.errors import StoppingError
-from cosmop_common.jobs import run_jobs, submit
+from cosmop_common.jobs import submit
 from cosmop_common.model_evaluation import ModelEvaluation, evaluation_file
 from cosmop_common.models_kv import ActiveModels
 from cosmop_common.names import model_key
@@ -25,6 +24,7 @@ from cosmop_common.records import ModelCard, PredictionsRecord
 from cosmop_common.runs import Runs
 from cosmop_common.settings import ConnectionSettings
 from cosmop_common.store import Store
+from work_off import work_off
 
 NETWORK = "efficientnet_lite0"
 
@@ -34,7 +34,7 @@ async def train(bus: Bus, store: Store, settings: ConnectionSettings, dataset: s
     job.train_classifier.CopyFrom(runs_pb2.TrainClassifierJob(dataset=dataset, kind=kind, network=NETWORK, max_seconds=seconds, options=options))
     await submit(bus, Runs(bus), "classifier", job)
     handlers = {"train_classifier": train_classifier(store, ActiveModels(bus))}
-    await asyncio.wait_for(run_jobs(bus, "classifier", handlers, settings=settings, stopping=asyncio.Event(), idle_seconds=0.5), 120)
+    await work_off(bus, "classifier", handlers, settings)
     return await Runs(bus).get(run)
 
 

@@ -7,7 +7,6 @@ import datetime
 import hashlib
 import io
 import json
-import os
 import subprocess
 import sys
 
@@ -27,6 +26,7 @@ from cosmop_fid_evaluator.networks import Networks
 from cosmop_fid_evaluator.protocol import Protocol
 from cosmop_fid_evaluator.worker import Evaluator
 from PIL import Image
+from work_off import ended, job_process, work_off
 
 
 class CountingNetwork:
@@ -90,9 +90,8 @@ def snapshot_job(run: str, kimg: float, **more: object) -> runs_pb2.Job:
     return runs_pb2.Job(run=f"{run}-eval-{round(kimg * 1000):09d}", collection="c", evaluate=evaluate)
 
 
-async def work(bus: Bus, settings: ConnectionSettings, evaluator: Evaluator, idle: float = 0.7) -> None:
-    jobs = run_jobs(bus, "fid-evaluator", {"evaluate": evaluator}, settings=settings, stopping=asyncio.Event(), idle_seconds=idle)
-    await asyncio.wait_for(jobs, 60)
+async def work(bus: Bus, settings: ConnectionSettings, evaluator: Evaluator) -> None:
+    await work_off(bus, "fid-evaluator", {"evaluate": evaluator}, settings)
 
 
 async def test_snapshots_are_measured_against_a_reference_that_is_measured_once(bus: Bus, store: Store, settings: ConnectionSettings) -> None:
@@ -157,7 +156,7 @@ async def test_an_interrupted_evaluation_goes_on_with_the_chunk_it_was_in(bus: B
     interrupting = Interrupting()
     await submit(bus, runs, "fid-evaluator", snapshot_job("gan-3", 1.0))
     handlers = {"evaluate": Evaluator(store, 16, OneNetwork(interrupting))}
-    await asyncio.wait_for(run_jobs(bus, "fid-evaluator", handlers, settings=settings, stopping=stopping), 30)
+    await asyncio.wait_for(run_jobs(bus, "fid-evaluator", handlers, settings=settings, stopping=stopping), 120)
     assert (await runs.get("gan-3-eval-000001000")).state == runs_pb2.RUN_STATE_QUEUED
     assert 32 < interrupting.images < 60
     await work(bus, settings, Evaluator(store, 16, OneNetwork(network)))
@@ -201,7 +200,7 @@ async def test_bad_input_fails_at_once_and_says_why(bus: Bus, store: Store, sett
     runs = Runs(bus)
     await store.put("one/a", picture(1))
     await submit(bus, runs, "fid-evaluator", runs_pb2.Job(run=run, evaluate=runs_pb2.EvaluateJob(**evaluate)))
-    await work(bus, settings, Evaluator(store, 16, OneNetwork(CountingNetwork())), idle=0.3)
+    await work(bus, settings, Evaluator(store, 16, OneNetwork(CountingNetwork())))
     ended = await runs.get(run)
     assert ended.state == runs_pb2.RUN_STATE_FAILED
     assert message in ended.error
@@ -218,17 +217,14 @@ async def test_a_set_is_read_by_name_in_one_order(bus: Bus, store: Store) -> Non
 
 @pytest.mark.parametrize("protocol", ["fid", "fd-efficientnet_lite0"])
 async def test_the_job_process_scores_a_snapshot_by_itself(bus: Bus, store: Store, environment: dict[str, str], protocol: str) -> None:
-    runs = Runs(bus)
     await store_dataset(store, [picture(i) for i in range(6)])
     await store_snapshot(store, "gan-9", 1.0, [picture(100 + i, 16) for i in range(5)])
     job = snapshot_job("gan-9", 1.0)
     job.evaluate.protocol = protocol
-    await submit(bus, runs, "fid-evaluator", job)
-    child = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "cosmop_fid_evaluator", "job", "--idle-seconds", "1", env=os.environ | environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    )
-    output, errors = await asyncio.wait_for(child.communicate(), 120)
-    assert child.returncode == 0, (output + errors).decode()
+    await submit(bus, Runs(bus), "fid-evaluator", job)
+    async with job_process("fid-evaluator", environment) as worker:
+        run = await ended(bus, job.run, while_alive=[worker])
+    assert run.state == runs_pb2.RUN_STATE_SUCCEEDED, run.error
     record = await EvaluationRecord.load(store, names.evaluation_key("gan-9", 1.0))
     assert record.measures[0].name == protocol
     assert record.measures[0].value > 0

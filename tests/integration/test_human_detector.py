@@ -18,7 +18,7 @@ from cosmop_common.bus import Bus
 from cosmop_common.collection import Collection
 from cosmop_common.collections_kv import Collections
 from cosmop_common.facts import Facts
-from cosmop_common.jobs import run_jobs, submit
+from cosmop_common.jobs import submit
 from cosmop_common.models_kv import ActiveModels
 from cosmop_common.names import model_key
 from cosmop_common.pb.cosmop.v1 import facts_pb2, runs_pb2
@@ -33,6 +33,7 @@ from cosmop_human_detector.screening import Screener
 from cosmop_human_detector.settings import Settings
 from cosmop_human_detector.worker import rescreen_collection
 from PIL import Image, ImageDraw
+from work_off import work_off
 
 COLLECTION = Collection(name="c", classes=("yes", "no"), positive="yes")
 
@@ -100,13 +101,13 @@ async def test_the_service_screens_what_is_unique_and_drains(bus: Bus, store: St
     with (tmp_path / "log").open("w") as log:
         child = subprocess.Popen([sys.executable, "-m", "cosmop_human_detector"], env=os.environ | environment | ports, stdout=log, stderr=log)  # noqa: ASYNC220 - returns at once
     try:
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(180):
             while not all([await screened(bus, image) for image in [*images, broken]]):
                 assert child.poll() is None, (tmp_path / "log").read_text()
                 await asyncio.sleep(0.2)
     finally:
         child.send_signal(signal.SIGTERM)
-        status = child.wait(30)
+        status = child.wait(60)
     assert status == 0, (tmp_path / "log").read_text()
     card, _ = shipped()
     for image in images:
@@ -190,7 +191,7 @@ async def test_a_job_trains_a_head_once_and_activates_it(
     async def run(name: str) -> runs_pb2.Run:
         spec = runs_pb2.TrainHumanDetectorJob(data=[str(folder)])
         await submit(bus, runs, "human-detector", runs_pb2.Job(run=name, collection="c", train_human_detector=spec))
-        await asyncio.wait_for(run_jobs(bus, "human-detector", handlers, settings=settings, stopping=asyncio.Event(), idle_seconds=1), 100)
+        await work_off(bus, "human-detector", handlers, settings)
         return await runs.get(name)
 
     first = await run("train-1")
@@ -225,7 +226,7 @@ async def test_a_job_on_a_folder_without_labels_fails_with_the_cure(bus: Bus, st
     spec = runs_pb2.TrainHumanDetectorJob(data=[str(tmp_path)])
     await submit(bus, runs, "human-detector", runs_pb2.Job(run="train-bad", collection="c", train_human_detector=spec))
     handlers = {"train_human_detector": train_human_detector(store, ActiveModels(bus), Settings())}
-    await asyncio.wait_for(run_jobs(bus, "human-detector", handlers, settings=settings, stopping=asyncio.Event(), idle_seconds=1), 60)
+    await work_off(bus, "human-detector", handlers, settings)
     run = await runs.get("train-bad")
     assert run.state == runs_pb2.RUN_STATE_FAILED
     assert "labels.csv" in run.error

@@ -11,14 +11,20 @@ from cosmop_common.pb.cosmop.v1 import runs_pb2
 from cosmop_common.run_handle import RunHandle
 from cosmop_common.runs import Runs
 from cosmop_common.settings import ConnectionSettings
+from work_off import work_off
 
 
 def scrape_job(run: str = "") -> runs_pb2.Job:
     return runs_pb2.Job(run=run, collection="c", scrape=runs_pb2.ScrapeJob(source="folder", queries=["x"]))
 
 
-async def work(bus: Bus, settings: ConnectionSettings, handler, *, idle: float = 1.0) -> None:
-    await asyncio.wait_for(run_jobs(bus, "scraper", {"scrape": handler}, settings=settings, stopping=asyncio.Event(), idle_seconds=idle), 60)
+async def work(bus: Bus, settings: ConnectionSettings, handler) -> None:
+    await work_off(bus, "scraper", {"scrape": handler}, settings)
+
+
+async def test_a_process_that_has_had_nothing_to_do_for_a_while_ends(bus: Bus, settings: ConnectionSettings) -> None:
+    async with asyncio.timeout(60):
+        await run_jobs(bus, "scraper", {}, settings=settings, stopping=asyncio.Event(), idle_seconds=0.3)
 
 
 async def test_a_job_runs_once_and_leaves_its_progress(bus: Bus, settings: ConnectionSettings) -> None:
@@ -37,7 +43,7 @@ async def test_a_job_runs_once_and_leaves_its_progress(bus: Bus, settings: Conne
     assert first.id == again.id
     await work(bus, settings, handler)
     await submit(bus, runs, "scraper", scrape_job("job-1"))
-    await work(bus, settings, handler, idle=0.5)
+    await work(bus, settings, handler)
     run = await runs.get("job-1")
     assert calls == 1
     assert run.state == runs_pb2.RUN_STATE_SUCCEEDED
@@ -55,7 +61,7 @@ async def test_a_job_that_fails_is_tried_three_times(bus: Bus, settings: Connect
         raise RuntimeError("no luck")
 
     await submit(bus, runs, "scraper", scrape_job("job-2"))
-    await work(bus, settings, handler, idle=8)
+    await work(bus, settings, handler)
     run = await runs.get("job-2")
     assert calls == 3
     assert run.state == runs_pb2.RUN_STATE_FAILED
@@ -113,7 +119,7 @@ async def test_a_job_interrupted_by_a_stop_goes_on_later(bus: Bus, settings: Con
     worker = asyncio.create_task(run_jobs(bus, "scraper", {"scrape": handler}, settings=settings, stopping=stopping))
     await begun.wait()
     stopping.set()
-    await asyncio.wait_for(worker, 10)
+    await asyncio.wait_for(worker, 60)
     assert (await runs.get("job-5")).state == runs_pb2.RUN_STATE_QUEUED
     await work(bus, settings, handler)
     assert (await runs.get("job-5")).state == runs_pb2.RUN_STATE_SUCCEEDED

@@ -6,6 +6,7 @@ Facts about these versions are measured ones: docs/operations.md, "The embedded 
 from __future__ import annotations
 
 import os
+import random
 import secrets
 import shutil
 import socket
@@ -19,6 +20,9 @@ from pathlib import Path
 from cosmop_common.errors import CosmopError, UnreachableError
 
 _START_SECONDS = 60.0
+#: Browsers refuse some ports below this one.
+_LOWEST_PORT = 10240
+_ENOUGH_PORTS = 1000
 
 
 class MissingProgramError(CosmopError):
@@ -37,17 +41,36 @@ def find_program(name: str) -> str:
 
 
 def free_ports(count: int) -> list[int]:
-    """Loopback ports that were free a moment ago, all different."""
-    sockets = []
+    """Loopback ports that were free a moment ago, all different.
+
+    Where there is room they lie below those that the system gives to outgoing connections, so that none of these takes one
+    before its server does, or while a stopped system keeps its ports for the next run.
+    """
+    first = _first_outgoing_port()
+    room = range(_LOWEST_PORT, first) if first - _LOWEST_PORT > _ENOUGH_PORTS else range(0)
+    candidates = iter([*random.sample(room, len(room)), *[0] * count])
+    sockets: list[socket.socket] = []
     try:
-        for _ in range(count):
+        while len(sockets) < count:
             s = socket.socket()
-            s.bind(("127.0.0.1", 0))
+            try:
+                s.bind(("127.0.0.1", next(candidates)))
+            except OSError:
+                s.close()
+                continue
             sockets.append(s)
         return [s.getsockname()[1] for s in sockets]
     finally:
         for s in sockets:
             s.close()
+
+
+def _first_outgoing_port() -> int:
+    """The lowest port that Linux gives to outgoing connections; 0 where the system does not say."""
+    try:
+        return int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    except (OSError, ValueError, IndexError):
+        return 0
 
 
 @dataclass(frozen=True)
