@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from cosmop_classifier.experiment_cells import Draw, Material, Part, draw, fit_cell, taken
-from cosmop_classifier.experiment_outcome import Asked, conclude, sentence
+from cosmop_classifier.experiment_cells import Draw, Material, Part, between, draw, fit_cell, taken
+from cosmop_classifier.experiment_outcome import Asked, conclude, note, sentence
 from cosmop_classifier.experiment_plan import BINARY, ONE_CLASS, Condition, ExperimentError, ExperimentOptions, check_experiment, conditions, ratios_that_fit
 from cosmop_classifier.experiment_statistics import Draws, measure_draws, share_called, value_of, verdict
-from cosmop_common.experiment_records import CellRecord
+from cosmop_common.experiment_records import CellRecord, ServedWord
 from cosmop_common.pb.cosmop.v1 import runs_pb2
 from cosmop_common.records import Value
 from sklearn.metrics import average_precision_score, roc_auc_score
@@ -89,6 +89,47 @@ def test_a_one_class_threshold_does_not_count_an_image_s_own_copies() -> None:
     assert copied.threshold < 0.9999, "a copy of itself would be its nearest neighbour"
     assert copied.images["augmented"] == 20
     assert real.images["synthetic"] == 0
+
+
+def test_models_of_another_recipe_may_call_another_share_and_the_note_says_why() -> None:
+    # Two classes far apart in one direction, synthetic images between them along another that only the copies hold to.
+    rng = np.random.default_rng(5)
+    truth = np.arange(80) % 2 == 0
+    pooled = np.stack([np.where(truth, 4.0, -4.0) + rng.normal(0, 1, 80), rng.normal(0, 2, 80)], axis=1).astype(np.float32)
+    part = Part(pooled, truth, [str(i) for i in range(80)])
+    blob = Part(
+        np.tile(np.float32([1.0, -4.0]), (20, 1)) + rng.normal(0, 0.1, (20, 2)).astype(np.float32), np.ones(20, dtype=bool), [str(i) for i in range(20)]
+    )
+    # In the copies, the second direction goes with the class: what lies low in it is negative.
+    copies = [pooled + np.stack([np.zeros(80), np.where(truth, 4.0, -4.0)], axis=1).astype(np.float32)]
+    material = Material(part, part, part, blob, copies)
+    tried = conditions([1.0], 1)[:3]
+    chosen = Draw(0, np.arange(80), np.arange(20))
+    cells = {f"{BINARY}-{c.name}-0": fit_cell(BINARY, c, material, chosen, ExperimentOptions(), None) for c in tried}
+    assert [cells[f"{BINARY}-{name}-0"].synthetic_called is None for name in ("real", "classical", "synthetic-1")] == [False, False, True]
+    served = ServedWord(
+        model="c-binary/v1", recipe="frozen network, linear head; real images, 1 augmented copy of each", called=Value(value=0.0), uncertain=0.4
+    )
+    finding = conclude(Asked([BINARY], tried, 1, truth, part.groups), cells, {BINARY: served})[1][BINARY]
+    assert finding.synthetic_called.value == 1.0
+    assert finding.synthetic_called_copies is not None
+    assert finding.synthetic_called_copies.value == 0.0
+    assert finding.synthetic_between == (1.0, 1.0)
+    assert finding.served == served
+    assert "trained on augmented copies as well, they call 0 % of these images positive" in finding.synthetic_note
+    assert "1 augmented copy of each) calls 0 %" in finding.synthetic_note
+    assert "above 100 % of the negative and below 100 % of the positive test images: it lies in the gap" in finding.synthetic_note
+    agreed = finding.model_copy(update={"synthetic_called": Value(value=0.0)})
+    assert note(agreed) == "", "shares that agree need no words"
+    assert "gap" not in note(finding.model_copy(update={"synthetic_between": (0.1, 1.0)})), "only what was measured is said"
+
+
+def test_where_an_image_lies_needs_no_scale() -> None:
+    test, truth = np.array([-3.0, -1.0, 1.0, 3.0]), np.array([False, False, True, True])
+    assert between(np.array([-2.0, 0.0, 9.0]), test, truth) == (1.0, 1.0)
+    assert between(np.array([2.0]), test, truth) == (1.0, 0.5)
+    assert between(np.exp([2.0]), np.exp(test), truth) == (1.0, 0.5)
+    assert between(np.array([2.0]), test, np.ones(4, dtype=bool)) is None
 
 
 def test_all_or_none_called_still_has_an_interval() -> None:

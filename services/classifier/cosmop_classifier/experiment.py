@@ -31,6 +31,7 @@ from cosmop_classifier.experiment_cells import Draw, Material, Part, cell_name, 
 from cosmop_classifier.experiment_fair import check_fair
 from cosmop_classifier.experiment_outcome import Asked, conclude, method, to_csv
 from cosmop_classifier.experiment_plan import PAPER, Condition, ExperimentError, ExperimentPlan
+from cosmop_classifier.experiment_served import served_words
 from cosmop_classifier.features import Item, feature_maps
 from cosmop_classifier.plan import Options, TrainingPlan
 from cosmop_classifier.training import Workbench
@@ -80,8 +81,9 @@ async def _experiment(run: RunHandle, bus: Bus, store: Store, plan: ExperimentPl
     tried = plans.conditions(ratios, plan.options.copies)
     cells = await _fit_all(run, store, plan, tried, material, draws)
     asked = Asked(plan.classifiers, tried, plan.seeds, material.test.truth, material.test.groups)
+    served = await served_words(bench, plan.classifiers, [_member(images, name) for name in images.names], material.synthetic.pooled)
     with run.stage("conclude"):
-        table, findings = await asyncio.to_thread(conclude, asked, cells)
+        table, findings = await asyncio.to_thread(conclude, asked, cells, served)
     return ExperimentRecord(
         run=run.id,
         collection=plan.collection,

@@ -103,7 +103,7 @@ def taken(condition: Condition, chosen: Draw, positives: int, called: Sequence[b
 
 
 def fit_cell(classifier: str, condition: Condition, material: Material, chosen: Draw, options: ExperimentOptions, called: Sequence[bool] | None) -> CellRecord:
-    """Trains one model and asks it about the test images (and, trained on real images alone, about the synthetic ones).
+    """Trains one model and asks it about the test images (and, trained on real images or on them and their copies, about the synthetic ones).
 
     Raises:
         ClassMissingError: a class is missing.
@@ -114,14 +114,34 @@ def fit_cell(classifier: str, condition: Condition, material: Material, chosen: 
     real = chosen.train if condition.real else chosen.train[~material.train.truth[chosen.train]]
     fit = _fit_binary if classifier == BINARY else _fit_one_class
     head, threshold, images = fit(classifier, condition, material, chosen, real, extra, options)
-    judged = head.score(_features(material.synthetic)) >= threshold if condition.name == "real" else None
+    scores = head.score(_features(material.test))
+    judged = head.score(_features(material.synthetic)) if condition.real and condition.ratio is None else None
     return CellRecord(
         cell=cell_name(classifier, condition, chosen.seed),
         images=images,
         threshold=threshold,
-        scores=[float(s) for s in head.score(_features(material.test))],
-        synthetic_called=None if judged is None else [bool(j) for j in judged],
+        scores=[float(s) for s in scores],
+        synthetic_called=None if judged is None else [bool(j) for j in judged >= threshold],
+        synthetic_between=None if judged is None else between(judged, scores, material.test.truth),
     )
+
+
+def between(synthetic: Floats, test: Floats, truth: Bools) -> tuple[float, float] | None:
+    """Where the median synthetic image lies among the test images: it needs no threshold, and no scale of scores.
+
+    Args:
+        synthetic: scores of synthetic images.
+        test: (n,), scores of test images by the same model.
+        truth: (n,), whether each test image is positive.
+
+    Returns:
+        The share of negative ones below it, and of positive ones above it; None where a class is missing. Both near 1: it lies in the gap
+        between the classes, and where the threshold falls within the gap decides what it is called.
+    """
+    if not len(synthetic) or truth.all() or not truth.any():
+        return None
+    middle = float(np.median(synthetic))
+    return float((test[~truth] < middle).mean()), float((test[truth] > middle).mean())
 
 
 def cell_name(classifier: str, condition: Condition, seed: int) -> str:

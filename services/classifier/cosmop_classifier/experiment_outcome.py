@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from cosmop_common.experiment_records import CellRecord, ConditionRecord, ExperimentRecord, FindingRecord
+from cosmop_common.experiment_records import CellRecord, ConditionRecord, ExperimentRecord, FindingRecord, ServedWord
 from cosmop_common.records import Value
 from numpy.typing import NDArray
 
@@ -20,6 +20,10 @@ from cosmop_classifier.experiment_statistics import MEASURES, Draws, measure_dra
 ANSWERS_BY = "auroc"
 NAMES = {BINARY: "the binary classifier", ONE_CLASS: "the one-class classifier", PAPER: "the paper's one-class SVM"}
 _EASY = 0.995
+#: Both shares of ``CellRecord.synthetic_between`` at least this: the median synthetic image lies in the gap between the classes.
+_GAP = 0.8
+#: Shares of synthetic images that differ by less need no explanation.
+_SAME = 0.1
 
 
 @dataclass(frozen=True)
@@ -45,15 +49,22 @@ def method(asked: Asked, share: float) -> str:
     )
 
 
-def conclude(asked: Asked, cells: Mapping[str, CellRecord]) -> tuple[list[ConditionRecord], dict[str, FindingRecord]]:
-    """All conditions with their measures and differences, and a finding for each classifier."""
+def conclude(
+    asked: Asked, cells: Mapping[str, CellRecord], served: Mapping[str, ServedWord] | None = None
+) -> tuple[list[ConditionRecord], dict[str, FindingRecord]]:
+    """All conditions with their measures and differences, and a finding for each classifier.
+
+    Args:
+        cells: the models' words, by ``cell_name``.
+        served: by classifier, what the model that is served calls the synthetic images.
+    """
     draws = Draws.make(asked.groups, asked.seeds)
     table: list[ConditionRecord] = []
     findings = {}
     for classifier in asked.classifiers:
         rows = _conditions(classifier, asked, cells, draws)
         table += rows
-        findings[classifier] = _finding(classifier, rows, asked, cells)
+        findings[classifier] = _finding(classifier, rows, asked, cells, (served or {}).get(classifier))
     return table, findings
 
 
@@ -86,14 +97,14 @@ def _measured(cell: CellRecord, truth: NDArray[np.bool_], draws: Draws) -> dict[
     return measure_draws(truth, score >= cell.threshold, score, draws.images)
 
 
-def _finding(classifier: str, rows: Sequence[ConditionRecord], asked: Asked, cells: Mapping[str, CellRecord]) -> FindingRecord:
+def _finding(classifier: str, rows: Sequence[ConditionRecord], asked: Asked, cells: Mapping[str, CellRecord], served: ServedWord | None) -> FindingRecord:
     ratio = answering([c.ratio for c in asked.conditions if c.ratio is not None])
     row = next(r for r in rows if r.ratio == ratio and r.condition.startswith("synthetic-"))
-    real = [cells[cell_name(classifier, asked.conditions[0], seed)] for seed in range(asked.seeds)]
+    real, copied = ([cells[cell_name(classifier, c, seed)] for seed in range(asked.seeds)] for c in asked.conditions[:2])
     called = [np.array(c.scores) >= c.threshold for c in real]
     difference, before = row.differences[ANSWERS_BY], rows[0].metrics[ANSWERS_BY]
     said = verdict(difference)
-    return FindingRecord(
+    finding = FindingRecord(
         verdict=said,
         sentence=sentence(NAMES[classifier], said, ratio, difference, before),
         condition=row.condition,
@@ -102,7 +113,17 @@ def _finding(classifier: str, rows: Sequence[ConditionRecord], asked: Asked, cel
         synthetic_called=share_called([c.synthetic_called or [] for c in real]),
         positives_called=share_called([list(c[asked.truth]) for c in called]),
         negatives_called=share_called([list(c[~asked.truth]) for c in called]),
+        # Cells of a job that an older version had begun say nothing of this.
+        synthetic_called_copies=share_called([c.synthetic_called or [] for c in copied]) if all(c.synthetic_called for c in copied) else None,
+        synthetic_between=_mean_between(real),
+        served=served,
     )
+    return finding.model_copy(update={"synthetic_note": note(finding)})
+
+
+def _mean_between(cells: Sequence[CellRecord]) -> tuple[float, float] | None:
+    known = [c.synthetic_between for c in cells if c.synthetic_between is not None]
+    return (float(np.mean([k[0] for k in known])), float(np.mean([k[1] for k in known]))) if known else None
 
 
 def sentence(name: str, said: str, ratio: float, difference: Value, before: Value) -> str:
@@ -121,6 +142,27 @@ def sentence(name: str, said: str, ratio: float, difference: Value, before: Valu
     elif before.value >= _EASY:
         why = "; real images alone leave next to nothing to gain"
     return f"{what}: no difference could be shown for {name}: {change}{why}."
+
+
+def note(finding: FindingRecord) -> str:
+    """Why models call different shares of the same synthetic images positive, where they do; else empty."""
+    copies, served, alone = finding.synthetic_called_copies, finding.served, finding.synthetic_called.value
+    shares = [
+        ("trained on augmented copies as well, they call", copies.value if copies else None),
+        (f"the model that is served ({served.recipe}) calls" if served else "", served.called.value if served else None),
+    ]
+    told = [(who, share) for who, share in shares if share is not None and alone is not None]
+    if all(abs(share - (alone or 0.0)) < _SAME for _, share in told):
+        return ""
+    said = "; ".join(f"{who} {_percent(share)} of these images positive" for who, share in told)
+    said = f"Another recipe, another share: {said}. None is wrong: all look at the same pixels, and differ in where their boundary lies."
+    if finding.synthetic_between and min(finding.synthetic_between) >= _GAP:
+        below, above = finding.synthetic_between
+        said += (
+            f" The median synthetic image scores above {_percent(below)} of the negative and below {_percent(above)} of the positive test images: "
+            "it lies in the gap between the classes, where a boundary may move without a mistake on real images, and takes most synthetic ones with it."
+        )
+    return said
 
 
 def to_csv(record: ExperimentRecord) -> str:
@@ -144,6 +186,10 @@ def _numbers(value: Value | None) -> list[str]:
         return ["", "", ""]
     low, high = value.interval or (None, None)
     return ["" if number is None else f"{number:.6g}" for number in (value.value, low, high)]
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.0f} %"
 
 
 def _signed(number: float) -> str:

@@ -25,8 +25,11 @@ class CellRecord(Record):
     threshold: float
     #: Of the test images, in the order of the manifest.
     scores: list[float]
-    #: Of the synthetic images, in the order of their set: whether they are called positive. Only of models trained on real images alone.
+    #: Of the synthetic images, in the order of their set: whether they are called positive. Only of models trained on real images, and on
+    #: real images and their augmented copies.
     synthetic_called: list[bool] | None = None
+    #: Of the negative test images, the share that scores below the median synthetic image; of the positive ones, the share above it.
+    synthetic_between: tuple[float, float] | None = None
 
 
 class ConditionRecord(BaseModel):
@@ -50,6 +53,20 @@ class ConditionRecord(BaseModel):
     by_seed: list[float | None]
 
 
+class ServedWord(BaseModel):
+    """What the model that is served calls the same synthetic images. It was made by another recipe than the experiment's."""
+
+    #: "<name>/<version>".
+    model: str
+    #: What it learned from, in words.
+    recipe: str
+    called: Value
+    #: The share of the synthetic images that it is unsure of.
+    uncertain: float
+    #: As ``CellRecord.synthetic_between``.
+    between: tuple[float, float] | None = None
+
+
 class FindingRecord(BaseModel):
     """The answer for one classifier."""
 
@@ -65,6 +82,14 @@ class FindingRecord(BaseModel):
     synthetic_called: Value
     positives_called: Value
     negatives_called: Value
+    #: ``synthetic_called`` of the models that were trained on augmented copies as well.
+    synthetic_called_copies: Value | None = None
+    #: Means over the seeds of ``CellRecord.synthetic_between``, of models trained on real images alone.
+    synthetic_between: tuple[float, float] | None = None
+    #: None where no model of this kind is served.
+    served: ServedWord | None = None
+    #: How these shares go together, in words.
+    synthetic_note: str = ""
 
 
 class ExperimentRecord(Record):

@@ -137,12 +137,16 @@ def told(found: ExperimentRecord) -> str:
 
 
 def synthetic_sentence(found: ExperimentRecord, classifier: str) -> str:
-    """The paper's own check, in a sentence."""
+    """The paper's own check, in a sentence; what the served model says of it, and why that differs where it does."""
     finding = found.findings[classifier]
-    return (
+    said = (
         f"Trained on real images alone, it calls {spelt(finding.synthetic_called)} of the {found.synthetic_images} synthetic images positive; "
         f"of the real test images {spelt(finding.positives_called)} of the positive and {spelt(finding.negatives_called)} of the negative ones."
     )
+    if finding.served:
+        word = finding.served
+        said += f" The served {word.model} calls {spelt(word.called)} of the synthetic ones positive, and is unsure of {word.uncertain:.3f}."
+    return f"{said} {finding.synthetic_note}".rstrip()
 
 
 def spelt(value: Value | None, *, sign: str = "") -> str:
