@@ -91,7 +91,7 @@ def snapshot_job(run: str, kimg: float, **more: object) -> runs_pb2.Job:
 
 
 async def work(bus: Bus, settings: ConnectionSettings, evaluator: Evaluator) -> None:
-    await work_off(bus, "fid-evaluator", {"evaluate": evaluator}, settings)
+    await work_off(bus, "fid-evaluator", {"evaluate": evaluator, "extract_features": evaluator.extract}, settings)
 
 
 async def test_snapshots_are_measured_against_a_reference_that_is_measured_once(bus: Bus, store: Store, settings: ConnectionSettings) -> None:
@@ -252,7 +252,8 @@ async def test_turned_samples_are_told(bus: Bus, store: Store, settings: Connect
         await store.put(f"made/{i:02d}", gradient(100 + i, turn=1 if i % 4 == 0 else 0))
     evaluate = runs_pb2.EvaluateJob(reference="prefix:upright/", candidate="prefix:made/", measures=["leaks"])
     await submit(bus, Runs(bus), "fid-evaluator", runs_pb2.Job(run="e-12", evaluate=evaluate))
-    await work(bus, settings, Evaluator(store, 16, OneNetwork(network)))
+    # As large sets are: its parts are jobs, turned ones too.
+    await work(bus, settings, Evaluator(store, 16, OneNetwork(network), shared_from=40))
     record = await EvaluationRecord.load(store, names.run_key("e-12", "evaluation.json"))
     found = {m.name: m.value for m in record.measures}
     assert found["turned"] == 0.25
@@ -261,3 +262,5 @@ async def test_turned_samples_are_told(bus: Bus, store: Store, settings: Connect
     run = await Runs(bus).get("e-12")
     assert run.stages[0].done == run.stages[0].total == 40 * 2 + 40 * 4 + 40
     assert network.images == 40 * 2 + 40 * 3
+    turns = [r.job.extract_features.turn for r in await Runs(bus).list(kind="fid-evaluator.extract_features")]
+    assert sorted(turns) == [0] * 6 + [1] * 3 + [2] * 3 + [3] * 3

@@ -6,8 +6,8 @@ from cosmop_common.pb.cosmop.v1 import fid_evaluator_pb2, runs_pb2
 from cosmop_common.pb.cosmop.v1.fid_evaluator_pb2_grpc import add_FidEvaluatorServicer_to_server
 from cosmop_common.runtime import Runtime, main
 
-from cosmop_fid_evaluator.service import SERVICE, Evaluations
-from cosmop_fid_evaluator.settings import Settings
+from cosmop_fid_evaluator.service import Evaluations
+from cosmop_fid_evaluator.settings import SERVICE, Settings
 
 
 async def serve() -> None:
@@ -24,7 +24,8 @@ async def job(idle_seconds: float | None) -> None:
 
     settings = Settings()
     async with Runtime(SERVICE, settings, serving=False) as runtime:
-        await runtime.run_jobs({"evaluate": Evaluator(runtime.store, settings.features_chunk)}, idle_seconds=idle_seconds)
+        evaluator = Evaluator(runtime.store, settings.features_chunk, shared_from=settings.features_shared_from, silence=settings.ack_wait)
+        await runtime.run_jobs({"evaluate": evaluator, "extract_features": evaluator.extract}, idle_seconds=idle_seconds)
 
 
 if __name__ == "__main__":

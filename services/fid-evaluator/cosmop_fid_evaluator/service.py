@@ -16,8 +16,8 @@ from cosmop_common.runs import ENDED
 from cosmop_common.runtime import Runtime
 
 from cosmop_fid_evaluator.protocol import find_protocol
+from cosmop_fid_evaluator.settings import SERVICE
 
-SERVICE = "fid-evaluator"
 _KIND = f"{SERVICE}.evaluate"
 
 

@@ -1,4 +1,4 @@
-"""The job ``evaluate``: two stored sets in, one record out."""
+"""The jobs ``evaluate`` (two stored sets in, one record out) and ``extract_features`` (a part of a large one's work)."""
 
 from __future__ import annotations
 
@@ -6,11 +6,14 @@ import asyncio
 import json
 import logging
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 from cosmop_common.errors import InvalidInputError, NotFoundError
 from cosmop_common.imagesets import ImageSet, open_set
 from cosmop_common.names import evaluation_key, run_key
+from cosmop_common.pb.cosmop.v1 import runs_pb2
 from cosmop_common.records import EvaluationRecord, MeasureRecord
 from cosmop_common.run_handle import RunHandle, StageHandle
 from cosmop_common.store import Store
@@ -19,21 +22,30 @@ from cosmop_fid_evaluator.copies_sheet import copies_rows, copies_sheet
 from cosmop_fid_evaluator.errors import TooFewImagesError
 from cosmop_fid_evaluator.evaluation import Outcome, check_measures, evaluate, leak_measures
 from cosmop_fid_evaluator.leaks import colour_leak, rotation_leak
-from cosmop_fid_evaluator.measured_set import MeasuredSet, Measurer
-from cosmop_fid_evaluator.networks import MeanColour, Networks, Turned
+from cosmop_fid_evaluator.measured_set import MeasuredSet, Measurer, Origin, Part
+from cosmop_fid_evaluator.networks import MeanColour, Networks
 from cosmop_fid_evaluator.protocol import find_protocol
 from cosmop_fid_evaluator.resolution import resolution_of
+from cosmop_fid_evaluator.shared_parts import SharedParts
 
 log = logging.getLogger(__name__)
 
 
 @dataclass
 class Evaluator:
-    """Does the jobs of this process, one after the other; its networks stay loaded between them."""
+    """Does the jobs of this process, one after the other; its networks stay loaded between them.
+
+    Attributes:
+        chunk: images of a part.
+        shared_from: images of a set from which on its parts are offered to all workers.
+        silence: seconds without a word after which another worker is held for dead.
+    """
 
     store: Store
     chunk: int
     networks: Networks = field(default_factory=Networks)
+    shared_from: int = 2048
+    silence: float = 30.0
 
     async def __call__(self, run: RunHandle) -> None:
         """Evaluates what the run's job names, unless it is evaluated already.
@@ -53,6 +65,34 @@ class Evaluator:
         first = record.measures[0]
         run.result(evaluation=run_key(run.id, "evaluation.json"), measure=first.name, value=f"{first.value:.6g}", protocol=record.protocol)
 
+    async def extract(self, run: RunHandle) -> None:
+        """Computes one part of a set, unless its features are there already.
+
+        Raises:
+            InvalidInputError, NotFoundError: as for an evaluation.
+        """
+        job = run.job.extract_features
+        with run.stage("features", unit="images") as stage:
+            images = await open_set(self.store, job.images, limit=job.max_images)
+            part = Part(job.start, images.names[job.start : job.start + job.count])
+            stage.set(done=0, total=len(part.names), message="loading the feature network")
+            measurer = (await self._measurer(job.protocol, job.resolution)).turned(job.turn)
+            stage.set(message="")
+            await measurer.part(images, part, _Progress(run, stage))
+
+    async def _measurer(self, protocol: str, resolution: int) -> Measurer:
+        found = find_protocol(protocol)
+        network = await asyncio.to_thread(self.networks.get, found)
+        return Measurer(self.store, network, found.extraction(network.weights_sha256, resolution), resolution, self.chunk)
+
+    def _team(self, run: RunHandle, images: ImageSet, resolution: int, turn: int = 0) -> SharedParts | None:
+        """Who helps with a set: nobody, where it is small."""
+        if len(images.names) < self.shared_from:
+            return None
+        asked = run.job.evaluate
+        job = runs_pb2.ExtractFeaturesJob(images=images.spec, max_images=asked.max_images, protocol=asked.protocol, resolution=resolution, turn=turn)
+        return SharedParts(run, job, self.silence)
+
     async def _evaluate(self, run: RunHandle) -> EvaluationRecord:
         job, started = run.job.evaluate, time.monotonic()
         protocol = find_protocol(job.protocol)
@@ -64,18 +104,18 @@ class Evaluator:
             candidate = await open_set(self.store, job.candidate, limit=job.max_images)
             stage.set(done=0, total=len(reference.names) + len(candidate.names), message="loading the feature network", cached=0)
             resolution = job.resolution if job.HasField("resolution") else await resolution_of(self.store, job.candidate)
-            network = await asyncio.to_thread(self.networks.get, protocol)
-            measurer = Measurer(self.store, network, protocol.extraction(network.weights_sha256, resolution), resolution, self.chunk)
+            measurer = await self._measurer(job.protocol, resolution)
             progress = _Progress(run, stage)
             stage.set(message="features of the reference")
-            real = await measurer.measure("reference", reference, progress)
+            real = await measurer.measure("reference", reference, progress, self._team(run, reference, resolution))
             stage.set(message="features of the candidate")
-            made = await measurer.measure("candidate", candidate, progress)
+            made = await measurer.measure("candidate", candidate, progress, self._team(run, candidate, resolution))
             stage.set(message="distances")
             outcome = await asyncio.to_thread(evaluate, protocol, real.features, made.features, job.measures)
             if "leaks" in job.measures:
                 try:
-                    outcome.measures.extend(await self._leaks(measurer, reference, candidate, real, made, progress))
+                    team = partial(self._team, run, reference, resolution)
+                    outcome.measures.extend(await self._leaks(measurer, (reference, real), (candidate, made), progress, team))
                 except TooFewImagesError as error:
                     outcome.warnings.append(f"leaks is left out: {error}")
             if outcome.copies is not None:
@@ -88,7 +128,7 @@ class Evaluator:
             gan_run=job.gan_run,
             kimg=job.kimg if job.gan_run else None,
             measures=outcome.measures,
-            protocol=protocol.describe(network.weights_sha256, resolution, len(real.names), len(made.names)),
+            protocol=protocol.describe(measurer.network.weights_sha256, resolution, len(real.names), len(made.names)),
             reference_images=len(real.names),
             candidate_images=len(made.names),
             warnings=[*real.warnings, *made.warnings, *outcome.warnings],
@@ -96,17 +136,21 @@ class Evaluator:
         )
 
     async def _leaks(
-        self, measurer: Measurer, reference: ImageSet, candidate: ImageSet, real: MeasuredSet, made: MeasuredSet, progress: _Progress
+        self,
+        measurer: Measurer,
+        reference: tuple[ImageSet, MeasuredSet],
+        candidate: tuple[ImageSet, MeasuredSet],
+        progress: _Progress,
+        team: Callable[[int], SharedParts | None],
     ) -> list[MeasureRecord]:
         """Turned and tinted candidates: the reference is measured at three more turns, and both sets' colours."""
-        progress.more(4 * len(reference.names) + len(candidate.names))
-        turned = [real]
+        progress.more(4 * len(reference[0].names) + len(candidate[0].names))
+        turned = [reference[1]]
         for quarters in (1, 2, 3):
-            other = replace(measurer, network=Turned(measurer.network, quarters), extraction=f"{measurer.extraction};turn={quarters}")
-            turned.append(await other.measure("reference", reference, progress))
+            turned.append(await measurer.turned(quarters).measure("reference", reference[0], progress, team(quarters)))
         colours = replace(measurer, network=MeanColour(), extraction=f"mean-colour;prepare={measurer.resolution}")
-        tints = [await colours.measure(role, images, progress) for role, images in (("reference", reference), ("candidate", candidate))]
-        rotation = await asyncio.to_thread(rotation_leak, [part.features for part in turned], made.features)
+        tints = [await colours.measure(role, images, progress) for role, images in (("reference", reference[0]), ("candidate", candidate[0]))]
+        rotation = await asyncio.to_thread(rotation_leak, [part.features for part in turned], candidate[1].features)
         return leak_measures(rotation, colour_leak(tints[0].features, tints[1].features))
 
     async def _save_copies(self, run: str, outcome: Outcome, reference: tuple[ImageSet, MeasuredSet], candidate: tuple[ImageSet, MeasuredSet]) -> None:
@@ -130,8 +174,8 @@ class _Progress:
         state = self.run.find_stage(self.stage.name)
         self.stage.set(total=(state.total if state else 0) + images)
 
-    def images(self, done: int, *, cached: bool) -> None:
-        self.stage.advance(done, cached=done if cached else 0)
+    def images(self, done: int, origin: Origin) -> None:
+        self.stage.advance(done, **({} if origin == "computed" else {origin: done}))
 
     def check(self) -> None:
         self.run.check()

@@ -61,6 +61,7 @@ class Job(_message.Message):
     TRAIN_CLASSIFIER_FIELD_NUMBER: _builtins.int
     PIPELINE_FIELD_NUMBER: _builtins.int
     AUGMENTATION_EXPERIMENT_FIELD_NUMBER: _builtins.int
+    EXTRACT_FEATURES_FIELD_NUMBER: _builtins.int
     run: _builtins.str
     collection: _builtins.str
     parent: _builtins.str
@@ -83,6 +84,8 @@ class Job(_message.Message):
     def pipeline(self) -> Global___PipelineJob: ...
     @_builtins.property
     def augmentation_experiment(self) -> Global___AugmentationExperimentJob: ...
+    @_builtins.property
+    def extract_features(self) -> Global___ExtractFeaturesJob: ...
     def __init__(
         self,
         *,
@@ -98,12 +101,13 @@ class Job(_message.Message):
         train_classifier: Global___TrainClassifierJob | None = ...,
         pipeline: Global___PipelineJob | None = ...,
         augmentation_experiment: Global___AugmentationExperimentJob | None = ...,
+        extract_features: Global___ExtractFeaturesJob | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["at", b"at", "augmentation_experiment", b"augmentation_experiment", "evaluate", b"evaluate", "generate", b"generate", "pipeline", b"pipeline", "scrape", b"scrape", "spec", b"spec", "train_classifier", b"train_classifier", "train_gan", b"train_gan", "train_human_detector", b"train_human_detector"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["at", b"at", "augmentation_experiment", b"augmentation_experiment", "evaluate", b"evaluate", "extract_features", b"extract_features", "generate", b"generate", "pipeline", b"pipeline", "scrape", b"scrape", "spec", b"spec", "train_classifier", b"train_classifier", "train_gan", b"train_gan", "train_human_detector", b"train_human_detector"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["at", b"at", "augmentation_experiment", b"augmentation_experiment", "collection", b"collection", "evaluate", b"evaluate", "generate", b"generate", "parent", b"parent", "pipeline", b"pipeline", "run", b"run", "scrape", b"scrape", "spec", b"spec", "train_classifier", b"train_classifier", "train_gan", b"train_gan", "train_human_detector", b"train_human_detector"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["at", b"at", "augmentation_experiment", b"augmentation_experiment", "collection", b"collection", "evaluate", b"evaluate", "extract_features", b"extract_features", "generate", b"generate", "parent", b"parent", "pipeline", b"pipeline", "run", b"run", "scrape", b"scrape", "spec", b"spec", "train_classifier", b"train_classifier", "train_gan", b"train_gan", "train_human_detector", b"train_human_detector"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_spec: _TypeAlias = _typing.Literal["scrape", "train_human_detector", "train_gan", "generate", "evaluate", "train_classifier", "pipeline", "augmentation_experiment"]  # noqa: Y015
+    _WhichOneofReturnType_spec: _TypeAlias = _typing.Literal["scrape", "train_human_detector", "train_gan", "generate", "evaluate", "train_classifier", "pipeline", "augmentation_experiment", "extract_features"]  # noqa: Y015
     _WhichOneofArgType_spec: _TypeAlias = _typing.Literal["spec", b"spec"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_spec) -> _WhichOneofReturnType_spec | None: ...
 
@@ -369,7 +373,7 @@ class EvaluateJob(_message.Message):
     """
     @_builtins.property
     def measures(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Further measures: "kid", "prdc", "copies"."""
+        """Further measures: "kid", "prdc", "infinity", "bootstrap", "copies", "leaks"."""
 
     def __init__(
         self,
@@ -392,6 +396,48 @@ class EvaluateJob(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__resolution) -> _WhichOneofReturnType__resolution | None: ...
 
 Global___EvaluateJob: _TypeAlias = EvaluateJob  # noqa: Y015
+
+@_typing.final
+class ExtractFeaturesJob(_message.Message):
+    """A part of a large evaluation: features of some images of a set, left in the cache of features for whoever evaluates."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    IMAGES_FIELD_NUMBER: _builtins.int
+    MAX_IMAGES_FIELD_NUMBER: _builtins.int
+    PROTOCOL_FIELD_NUMBER: _builtins.int
+    RESOLUTION_FIELD_NUMBER: _builtins.int
+    TURN_FIELD_NUMBER: _builtins.int
+    START_FIELD_NUMBER: _builtins.int
+    COUNT_FIELD_NUMBER: _builtins.int
+    images: _builtins.str
+    """As in EvaluateJob: the set, its bound, the protocol, the side that images are reduced to first (0: not)."""
+    max_images: _builtins.int
+    protocol: _builtins.str
+    resolution: _builtins.int
+    turn: _builtins.int
+    """Quarters of a full turn that each image is turned by."""
+    start: _builtins.int
+    """The part: so many images from this position of the set's order on."""
+    count: _builtins.int
+    def __init__(
+        self,
+        *,
+        images: _builtins.str = ...,
+        max_images: _builtins.int = ...,
+        protocol: _builtins.str = ...,
+        resolution: _builtins.int = ...,
+        turn: _builtins.int = ...,
+        start: _builtins.int = ...,
+        count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "images", b"images", "max_images", b"max_images", "protocol", b"protocol", "resolution", b"resolution", "start", b"start", "turn", b"turn"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExtractFeaturesJob: _TypeAlias = ExtractFeaturesJob  # noqa: Y015
 
 @_typing.final
 class TrainClassifierJob(_message.Message):
