@@ -2,3 +2,5 @@
 
 Start with ``cosmop_vision.runtime.Extractor`` (features of images) and ``cosmop_vision.modules`` (networks to train).
 """
+
+import cosmop_common  # noqa: F401 - it silences ONNX Runtime, and must come before that is loaded

@@ -33,7 +33,7 @@ def onnx_path(network: Network, settings: VisionSettings) -> Path:
 
 
 def exported(name: str, settings: VisionSettings) -> Path:
-    """The network as an ONNX file, exported by a child process where the cache lacks it.
+    """The network as an ONNX file: from ``COSMOP_NETWORKS_DIR``, else from the cache, else exported into it by a child process.
 
     Raises:
         UnknownNetworkError: no network has this name.
@@ -42,6 +42,8 @@ def exported(name: str, settings: VisionSettings) -> Path:
     """
     network = find_network(name)
     path = onnx_path(network, settings)
+    if settings.networks_dir and (given := settings.networks_dir.expanduser() / path.name).is_file():
+        return given
     if path.is_file():
         return path
     weights_file(network.weights, settings)
@@ -82,12 +84,15 @@ def write_onnx(module: nn.Module, path: Path, *, size: int, outputs: Sequence[st
         partial.replace(path)
 
 
-def main(name: str, path: Path) -> None:
-    """Exports one network's backbone."""
+def main(name: str, path: Path | None = None) -> None:
+    """Exports one network's backbone to ``path``; without one into the cache, where it is not there, and prints where it lies."""
+    if path is None:
+        sys.stdout.write(f"{exported(name, VisionSettings())}\n")
+        return
     from cosmop_vision.modules import load_backbone
 
     write_onnx(load_backbone(name), path, size=find_network(name).size, outputs=("pooled", "map"), spatial=("map",))
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], Path(sys.argv[2]))
+    main(sys.argv[1], *map(Path, sys.argv[2:]))

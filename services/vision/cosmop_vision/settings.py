@@ -24,6 +24,8 @@ class VisionSettings(BaseSettings):
     """How long a download may stand still before it is given up."""
     cache_dir: Path = Path("~/.cache/cosmop")
     """Downloaded weights and exported ONNX files; safe to delete."""
+    networks_dir: Path | None = None
+    """A folder of networks that were written as ONNX before, looked into before one is exported: an image without torch has one."""
     inference_threads: int = Field(default=0, ge=0)
     """Threads of one inference; 0: all cores of the process."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
