@@ -11,6 +11,7 @@ from cosmop_gan_trainer.config import NetworkConfig
 from cosmop_gan_trainer.discriminator import Discriminator
 from cosmop_gan_trainer.errors import SnapshotMismatchError, TrainerOptionError
 from cosmop_gan_trainer.generator import Generator
+from cosmop_gan_trainer.ops import HalfPrecision
 from cosmop_gan_trainer.presets import PRESETS, configure
 from cosmop_gan_trainer.snapshots import draw, grid, load_generator, save_generator
 
@@ -118,14 +119,15 @@ def test_a_conditional_pair_heeds_its_labels() -> None:
     assert float((logits[0] - logits[1]).abs()) > 1e-6
 
 
-def test_bf16_is_close_to_fp32_and_leaves_rgb_and_logits_in_fp32() -> None:
+@pytest.mark.parametrize("memory", [torch.preserve_format, torch.channels_last])
+def test_bf16_is_close_to_fp32_and_leaves_rgb_and_logits_in_fp32(memory: torch.memory_format) -> None:
     torch.manual_seed(0)
     generator, discriminator = Generator(SMALL), Discriminator(SMALL)
     z = torch.randn(4, 16)
     with torch.no_grad():
         full = generator(z, fixed_noise=True)
         full_logits = discriminator(full)
-        generator.synthesis.half_dtype = discriminator.half_dtype = torch.bfloat16
+        generator.synthesis.half_precision = discriminator.half_precision = HalfPrecision(torch.bfloat16, memory)
         low, low_logits = generator(z, fixed_noise=True), discriminator(full)
     assert low.dtype == low_logits.dtype == torch.float32
     assert 0 < float((full - low).abs().max()) < 0.2

@@ -97,6 +97,11 @@ class TrainConfig(BaseModel):
     precision: Precision = "fp32"
     """Of the upper blocks. auto: bf16 on a GPU that computes in it, as the published training is in mixed precision.
     bf16 has the exponents of fp32, so that fp16's scaling of weights and styles (ADA, app. C) is not needed."""
+    channels_last: bool = False
+    """Activations of the half-precision blocks lie in memory pixel by pixel, as tensor cores like them."""
+    compile: bool = False
+    """torch.compile for the phases that are differentiated once (it cannot differentiate twice: pytorch issue 91469). It takes a C++
+    compiler on CPU or Triton on a GPU, and minutes at every start: for long runs."""
     seed: int = Field(default=0, ge=0)
 
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from cosmop_gan_trainer.config import NetworkConfig
 from cosmop_gan_trainer.generator import Mapping
-from cosmop_gan_trainer.ops import CLAMP, EqualConv2d, EqualLinear
+from cosmop_gan_trainer.ops import CLAMP, EqualConv2d, EqualLinear, HalfPrecision
 
 LABEL_LAYERS = 8
 """Of the mapping of labels in a conditional discriminator (ADA, app. C)."""
@@ -63,15 +63,15 @@ class Discriminator(nn.Module):
         labels = len(config.classes)
         self.mapping = Mapping(0, labels, top, LABEL_LAYERS, track_average=False) if labels else None
         self.out = EqualLinear(top, top if labels else 1)
-        self.half_dtype: torch.dtype | None = None
+        self.half_precision: HalfPrecision | None = None
 
     def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
         """Judges images; a conditional one projects its features on the mapped label (Miyato and Koyama 2018)."""
         x = images
         for index, block in enumerate(self.blocks):
-            use_half = self.half_dtype is not None and block.in_half
-            clamp = CLAMP if use_half else None
-            x = x.to(self.half_dtype if use_half else images.dtype)
+            half = self.half_precision if block.in_half else None
+            clamp = CLAMP if half else None
+            x = x.to(half.dtype, memory_format=half.memory) if half else x.to(images.dtype)
             if index == 0:
                 x = self.from_rgb(x, clamp=clamp)
             x = block(x, clamp)

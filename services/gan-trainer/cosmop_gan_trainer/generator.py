@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from cosmop_gan_trainer import filters
 from cosmop_gan_trainer.config import NetworkConfig
-from cosmop_gan_trainer.ops import CLAMP, EqualLinear, activate, modulated_conv2d
+from cosmop_gan_trainer.ops import CLAMP, EqualLinear, HalfPrecision, activate, modulated_conv2d
 
 W_AVERAGE_DECAY = 0.995
 """Of the running mean of w, for truncation (StyleGAN, sec. B)."""
@@ -105,17 +105,18 @@ class SynthesisBlock(nn.Module):
         self.in_half = config.half(resolution)
         self.register_buffer("fir", filters.kernel(), persistent=False)
 
-    def forward(self, x: Tensor | None, rgb: Tensor | None, ws: Tensor, *, fixed_noise: bool, half: torch.dtype | None) -> tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor | None, rgb: Tensor | None, ws: Tensor, *, fixed_noise: bool, half: HalfPrecision | None) -> tuple[Tensor, Tensor]:
         """``ws``: [n, layers of this block, w_dim]. Returns features and the image so far."""
-        dtype = half if half is not None and self.in_half else self.to_rgb.bias.dtype
-        clamp = CLAMP if half is not None and self.in_half else None
+        half = half if self.in_half else None
+        dtype, memory = half or (self.to_rgb.bias.dtype, torch.preserve_format)
+        clamp = CLAMP if half else None
         styles = iter(ws.unbind(1))
         if self.up is None:
             assert self.constant is not None
             x = self.constant.to(dtype).expand(ws.shape[0], -1, -1, -1)
         else:
             assert x is not None
-            x = self.up(x.to(dtype), next(styles), fixed_noise=fixed_noise, clamp=clamp)
+            x = self.up(x.to(dtype, memory_format=memory), next(styles), fixed_noise=fixed_noise, clamp=clamp)
         x = self.conv(x, next(styles), fixed_noise=fixed_noise, clamp=clamp)
         assert isinstance(self.fir, Tensor)
         update = self.to_rgb(x, next(styles), clamp)
@@ -130,8 +131,7 @@ class Synthesis(nn.Module):
         self.blocks = nn.ModuleList(SynthesisBlock(config, r) for r in config.block_resolutions)
         self.layers = 2 * len(self.blocks)
         """Styles that an image takes: one for each convolution, and one for the last ToRGB."""
-        self.half_dtype: torch.dtype | None = None
-        """Precision of the upper blocks; None: full. A way of running, not of being: not part of a snapshot."""
+        self.half_precision: HalfPrecision | None = None
 
     def forward(self, ws: Tensor, *, fixed_noise: bool = False) -> Tensor:
         """Draws images."""
@@ -141,7 +141,7 @@ class Synthesis(nn.Module):
         for block in self.blocks:
             convolutions = 2 if at else 1
             # A block's ToRGB shares its w with the next block's first convolution (StyleGAN2's published networks).
-            x, rgb = block(x, rgb, ws[:, at : at + convolutions + 1], fixed_noise=fixed_noise, half=self.half_dtype)
+            x, rgb = block(x, rgb, ws[:, at : at + convolutions + 1], fixed_noise=fixed_noise, half=self.half_precision)
             at += convolutions
         assert rgb is not None
         return rgb

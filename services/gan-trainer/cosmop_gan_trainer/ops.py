@@ -7,6 +7,7 @@ and scaled by the He constant when used, so that Adam's step is as large for eac
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +21,13 @@ GAIN = math.sqrt(2)
 """Keeps the variance after a ReLU (He et al. 2015)."""
 CLAMP = 256.0
 """Half-precision activations are kept within +-256 (ADA, app. C)."""
+
+
+class HalfPrecision(NamedTuple):
+    """How the upper blocks of a network compute where they do not in full precision. A way of running, not of being: not part of a snapshot."""
+
+    dtype: torch.dtype
+    memory: torch.memory_format = torch.preserve_format
 
 
 def activate(x: Tensor, bias: Tensor, gain: float = 1.0, clamp: float | None = None) -> Tensor:

@@ -133,10 +133,10 @@ class Session:
         """The snapshot at this point. Leaves training untouched: samples have generators of their own."""
         begun = time.monotonic()
         average = self.trainer.average
-        half, average.synthesis.half_dtype = average.synthesis.half_dtype, None
+        half, average.synthesis.half_precision = average.synthesis.half_precision, None
         seeds = range(max(samples, 1))
         parts: list[NDArray[np.uint8]] = [snapshots.draw(average, seeds[k : k + _BATCH]) for k in range(0, len(seeds), _BATCH)]
-        average.synthesis.half_dtype = half
+        average.synthesis.half_precision = half
         images = np.concatenate(parts)
         stats = {k: float(v) for k, v in self.trainer.stats.items()} | {"seconds_per_kimg": self.speed}
         drawn = Drawn(

@@ -7,18 +7,19 @@ import copy
 import hashlib
 import math
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from cosmop_gan_trainer import losses
 from cosmop_gan_trainer.augment import Augment, Controller
-from cosmop_gan_trainer.config import Precision, RunConfig, TrainConfig
+from cosmop_gan_trainer.config import RunConfig, TrainConfig
 from cosmop_gan_trainer.data import TrainingSet
 from cosmop_gan_trainer.discriminator import Discriminator
 from cosmop_gan_trainer.errors import TrainerOptionError
 from cosmop_gan_trainer.generator import Generator
+from cosmop_gan_trainer.ops import HalfPrecision
 from cosmop_gan_trainer.team import Team
 
 GRADIENT_BOUND = 1e5
@@ -33,15 +34,24 @@ def lazy_adam(network: nn.Module, config: TrainConfig, interval: int | None) -> 
     )
 
 
-def half_precision(precision: Precision, device: torch.device) -> torch.dtype | None:
-    """The type of the upper blocks; None: full precision. ``auto`` is bf16 on a GPU that computes in it."""
+def half_precision(config: TrainConfig, device: torch.device) -> HalfPrecision | None:
+    """Of the upper blocks; None: full precision. ``auto`` is bf16 on a GPU that computes in it."""
     fast = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
-    return torch.bfloat16 if precision == "bf16" or (precision == "auto" and fast) else None
+    if config.precision == "fp32" or (config.precision == "auto" and not fast):
+        return None
+    return HalfPrecision(torch.bfloat16, torch.channels_last if config.channels_last else torch.preserve_format)
 
 
 def _seed(seed: int, step: int, phase: str, chunk: int) -> int:
     """A seed of its own for each use of randomness."""
     return int.from_bytes(hashlib.blake2b(f"{seed}/{step}/{phase}/{chunk}".encode(), digest_size=8).digest(), "big") >> 1
+
+
+class _Pair(NamedTuple):
+    """What draws and what judges, as it is called in a phase."""
+
+    synthesis: Callable[[Tensor], Tensor]
+    discriminator: Callable[[Tensor, Tensor | None], Tensor]
 
 
 class Trainer:
@@ -68,8 +78,12 @@ class Trainer:
         self.generator = Generator(config.network).to(device)
         self.discriminator = Discriminator(config.network).to(device)
         self.average = copy.deepcopy(self.generator).eval().requires_grad_(requires_grad=False)
-        self.half = half_precision(c.precision, device)
+        self.half = half_precision(c, device)
         self._compute_in(self.half)
+        self._once = self._twice = _Pair(self.generator.synthesis, self.discriminator)
+        if c.compile:
+            self._once = _Pair(*(torch.compile(network, fullgraph=True, dynamic=False) for network in self._twice))
+        self._networks = self._once
         self.g_adam = lazy_adam(self.generator, c, c.path_length_interval if c.path_length_weight else None)
         self.d_adam = lazy_adam(self.discriminator, c, c.r1_interval if c.r1_gamma else None)
         self.augment = Augment()
@@ -105,14 +119,16 @@ class Trainer:
 
     @contextlib.contextmanager
     def _differentiated_twice(self) -> Iterator[None]:
-        """On CPU in full precision: torch 2.13's bf16 kernels end the process by SIGFPE in R1's second gradient (128 px, batch 32)."""
+        """Not compiled, and on CPU in full precision: torch 2.13's bf16 kernels end the process by SIGFPE in R1's second gradient (128 px, batch 32)."""
         if self.device.type == "cpu":
             self._compute_in(None)
+        self._networks = self._twice
         yield
+        self._networks = self._once
         self._compute_in(self.half)
 
-    def _compute_in(self, half: torch.dtype | None) -> None:
-        self.generator.synthesis.half_dtype = self.average.synthesis.half_dtype = self.discriminator.half_dtype = half
+    def _compute_in(self, half: HalfPrecision | None) -> None:
+        self.generator.synthesis.half_precision = self.average.synthesis.half_precision = self.discriminator.half_precision = half
 
     def finite(self) -> bool:
         """Whether all weights are numbers."""
@@ -193,10 +209,10 @@ class Trainer:
             cut = int(torch.randint(1, g.synthesis.layers, [])) if float(torch.rand([])) < c.style_mixing else g.synthesis.layers
             other = g.mapping(torch.randn_like(z), labels)
             ws = torch.cat([ws[:, :cut], other.unsqueeze(1).expand(-1, g.synthesis.layers - cut, -1)], 1)
-        return g.synthesis(ws), ws
+        return self._networks.synthesis(ws), ws
 
     def _judge(self, images: Tensor, labels: Tensor | None) -> Tensor:
-        logits: Tensor = self.discriminator(self.augment(images), labels)
+        logits: Tensor = self._networks.discriminator(self.augment(images), labels)
         return logits
 
     def _descend(self, phase: str, optimiser: torch.optim.Adam, loss: Callable[[int], Tensor], also: Sequence[Tensor] = ()) -> float:
