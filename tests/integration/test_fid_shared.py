@@ -9,7 +9,6 @@ import signal
 import sys
 import threading
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -143,13 +142,15 @@ async def test_what_a_killed_worker_had_taken_is_done_by_another(bus: Bus, store
     working = asyncio.create_task(work(bus, settings, store, network))
     # Only once the evaluation is at its first part: the helper must find parts, and not the evaluation.
     await asyncio.to_thread(network.begun.wait, 60)
-    code = f"import asyncio, sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); import test_fid_shared; asyncio.run(test_fid_shared.be_stuck())"
-    child = await asyncio.create_subprocess_exec(sys.executable, "-c", code, env=os.environ | environment, stdout=asyncio.subprocess.PIPE)
-    assert child.stdout is not None
-    assert await asyncio.wait_for(child.stdout.readline(), 60) == b"begun\n"
-    os.kill(child.pid, signal.SIGKILL)
-    await child.wait()
-    network.gate.set()
+    code, paths = "import asyncio, test_fid_shared; asyncio.run(test_fid_shared.be_stuck())", {"PYTHONPATH": os.pathsep.join(sys.path)}
+    child = await asyncio.create_subprocess_exec(sys.executable, "-c", code, env=os.environ | environment | paths, stdout=asyncio.subprocess.PIPE)
+    try:
+        assert child.stdout is not None
+        assert await asyncio.wait_for(child.stdout.readline(), 60) == b"begun\n"
+    finally:
+        os.kill(child.pid, signal.SIGKILL)
+        await child.wait()
+        network.gate.set()
     await working
     assert await value(store, "e-9") == pytest.approx(expected, rel=1e-12)
     assert network.images == REFERENCE + CANDIDATE
