@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -20,10 +21,14 @@ from cosmop_common.run_handle import RunHandle
 from cosmop_common.runs import Runs
 from cosmop_common.settings import ConnectionSettings
 from cosmop_common.store import Store
+from cosmop_gan_trainer.session import Session
 from cosmop_gan_trainer.settings import Settings
 from cosmop_gan_trainer.snapshots import load_generator
+from cosmop_gan_trainer.trainer import Trainer
+from cosmop_gan_trainer.training import TrainingRun
 from cosmop_gan_trainer.worker import handlers
 from PIL import Image
+from work_off import work_off
 
 OPTIONS = {
     "batch": "8",
@@ -31,7 +36,7 @@ OPTIONS = {
     "channel_max": "16",
     "z_dim": "16",
     "w_dim": "16",
-    "finalise_seconds": "60",
+    "finalise_seconds": "300",
     "measures": "kid, prdc",
     "max_images": "50",
 }
@@ -79,9 +84,8 @@ def train_job(run: str, *, kimg: float = 0.16, snapshots: int = 2, **options: st
     return runs_pb2.Job(run=run, collection="c", train_gan=spec)
 
 
-async def work(bus: Bus, settings: ConnectionSettings, store: Store, stopping: asyncio.Event | None = None, idle: float = 1.0) -> None:
-    jobs = handlers(Settings(gan_device="cpu", torch_threads=1), store)
-    await asyncio.wait_for(run_jobs(bus, "gan-trainer", jobs, settings=settings, stopping=stopping or asyncio.Event(), idle_seconds=idle), 120)
+async def work(bus: Bus, settings: ConnectionSettings, store: Store, stopping: asyncio.Event | None = None) -> None:
+    await work_off(bus, "gan-trainer", handlers(Settings(gan_device="cpu", torch_threads=1), store), settings, stopping=stopping)
 
 
 async def evaluator(bus: Bus, settings: ConnectionSettings, store: Store, values: dict[int, float], stopping: asyncio.Event) -> None:
@@ -157,27 +161,33 @@ async def test_drawn_images_become_snapshots_and_the_best_of_them_makes_images(b
     await judge
 
 
-async def test_a_run_taken_away_goes_on_and_ends_as_if_nothing_had_been(bus: Bus, settings: ConnectionSettings, store: Store) -> None:
+async def test_a_run_taken_away_goes_on_and_ends_as_if_nothing_had_been(
+    bus: Bus, settings: ConnectionSettings, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
     await freeze(store, [drawing(k) for k in range(30)])
     runs = Runs(bus)
     quick = {"evaluate": "false", "checkpoint_seconds": "0.1"}
     await submit(bus, runs, "gan-trainer", train_job("whole", kimg=0.4, **quick))
     await work(bus, settings, store)
     await submit(bus, runs, "gan-trainer", train_job("parts", kimg=0.4, **quick))
-    stops = 0
-    while (await runs.get("parts")).state != runs_pb2.RUN_STATE_SUCCEEDED:
-        stopping = asyncio.Event()
-        worker = asyncio.create_task(work(bus, settings, store, stopping, idle=3))
-        before = (await runs.get("parts")).stages
-        done = before[0].done if before else 0
-        async for state in runs.watch("parts"):
-            if stops < 2 and state.stages and state.stages[0].done >= done + 64:
-                break
+    loop, step, stops = asyncio.get_running_loop(), Trainer.step, [64, 200]
+
+    def taken_away(trainer: Trainer) -> None:
+        step(trainer)
+        if stops and trainer.images >= stops[0]:
+            stops.pop(0)
+            asyncio.run_coroutine_threadsafe(stop(), loop).result()
+
+    async def stop() -> None:
         stopping.set()
-        await worker
-        stops += 1
-        assert stops < 6
-    assert stops >= 2
+        await asyncio.sleep(0.1)  # the job has heard of it before its next step
+
+    monkeypatch.setattr(Trainer, "step", taken_away)
+    for state in (runs_pb2.RUN_STATE_QUEUED, runs_pb2.RUN_STATE_QUEUED, runs_pb2.RUN_STATE_SUCCEEDED):
+        stopping = asyncio.Event()
+        await work(bus, settings, store, stopping)
+        assert (await runs.get("parts")).state == state
+    monkeypatch.setattr(Trainer, "step", step)
     whole, parts = [await GanRunRecord.load(store, run_key(r, "gan.json")) for r in ("whole", "parts")]
     assert whole.snapshots == parts.snapshots
     assert parts.best == 0.4
@@ -230,7 +240,28 @@ async def test_too_few_images_fail_at_once_and_by_name(bus: Bus, settings: Conne
     assert sha256_hex(b"not an image") in run.error
 
 
-async def test_a_time_budget_is_kept_and_a_failed_evaluation_is_told(bus: Bus, settings: ConnectionSettings, store: Store) -> None:
+async def test_a_time_budget_is_kept_and_a_failed_evaluation_is_told(
+    bus: Bus, settings: ConnectionSettings, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a clock on which a step takes a tenth of a second, and a snapshot three, however fast the machine is."""
+    now, step, draw = 1000.0, Trainer.step, Session.draw
+
+    def timed_step(trainer: Trainer) -> None:
+        nonlocal now
+        step(trainer)
+        now += 0.1
+
+    def timed_draw(session: Session, samples: int) -> object:
+        nonlocal now
+        drawn, begun = draw(session, samples), now
+        now += 0.3
+        session.schedule.reserve = now - begun
+        return drawn
+
+    for module in ("session", "training"):
+        monkeypatch.setattr(f"cosmop_gan_trainer.{module}.time", SimpleNamespace(monotonic=lambda: now))
+    monkeypatch.setattr(Trainer, "step", timed_step)
+    monkeypatch.setattr(Session, "draw", timed_draw)
     await freeze(store, [drawing(k) for k in range(30)])
     runs = Runs(bus)
     job = train_job("timed", kimg=1000, snapshots=3, finalise_seconds="0", initial_snapshot="false")
@@ -242,10 +273,20 @@ async def test_a_time_budget_is_kept_and_a_failed_evaluation_is_told(bus: Bus, s
     assert len(record.snapshots) == 3
     assert record.best == record.snapshots[-1]
     assert "3 of 3 snapshots have no evaluation" in record.best_because
-    assert record.seconds < 6
+    assert 3.5 < record.seconds < 4.2
 
 
-async def test_a_rising_metric_ends_training(bus: Bus, settings: ConnectionSettings, store: Store) -> None:
+async def test_a_rising_metric_ends_training(bus: Bus, settings: ConnectionSettings, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    judge_now = TrainingRun._judge
+
+    async def judge_when_measured(run: TrainingRun, session: Session) -> str:
+        """Whichever is faster here: training waits for the word on its snapshots."""
+        async with asyncio.timeout(120):
+            while any(j.pending for j in await run.evaluations.judged(session.taken)):  # noqa: ASYNC110
+                await asyncio.sleep(0.02)
+        return await judge_now(run, session)
+
+    monkeypatch.setattr(TrainingRun, "_judge", judge_when_measured)
     await freeze(store, [drawing(k) for k in range(30)])
     runs, stopping = Runs(bus), asyncio.Event()
     rising = {k: 100.0 + k for k in range(8, 4000, 8)}

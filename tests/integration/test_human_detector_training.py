@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from cosmop_common.bus import Bus
 from cosmop_common.datasets import ManifestRow, write_manifest
-from cosmop_common.jobs import run_jobs, submit
+from cosmop_common.jobs import submit
 from cosmop_common.models_kv import ActiveModels
 from cosmop_common.names import dataset_key, model_key, run_key, sha256_hex
 from cosmop_common.pb.cosmop.v1 import runs_pb2
@@ -20,7 +20,9 @@ from cosmop_common.store import Store
 from cosmop_human_detector.jobs import train_human_detector
 from cosmop_human_detector.models import Models
 from cosmop_human_detector.settings import Settings
+from cosmop_human_detector.tuning import Tuner
 from human_detector_world import PERSON, scene, write_crowdhuman, write_pass
+from work_off import work_off
 
 COUNT = 130
 
@@ -48,28 +50,32 @@ async def freeze(store: Store, bytes_of: list[bytes]) -> str:
 
 
 async def work(bus: Bus, handlers: dict, settings: ConnectionSettings, stopping: asyncio.Event) -> None:
-    await asyncio.wait_for(run_jobs(bus, "human-detector", handlers, settings=settings, stopping=stopping, idle_seconds=1), 300)
+    await work_off(bus, "human-detector", handlers, settings, stopping=stopping)
 
 
-@pytest.mark.timeout(400)
-async def test_an_interrupted_job_goes_on_and_its_version_screens(bus: Bus, store: Store, settings: ConnectionSettings) -> None:
+async def test_an_interrupted_job_goes_on_and_its_version_screens(
+    bus: Bus, store: Store, settings: ConnectionSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
     data = await freeze(store, [scene(i, figure=bool(i % 2)) for i in range(COUNT)])
     runs, active = Runs(bus), ActiveModels(bus)
     handlers = {"train_human_detector": train_human_detector(store, active, Settings())}
     spec = runs_pb2.TrainHumanDetectorJob(data=[data], size=64, epochs=2, batch=8)
 
     await submit(bus, runs, "human-detector", runs_pb2.Job(run="cut", collection="c", train_human_detector=spec))
-    stopping = asyncio.Event()
+    stopping, loop, take_step = asyncio.Event(), asyncio.get_running_loop(), Tuner._take_step
 
-    async def stop_in_the_first_epoch() -> None:
-        async for state in runs.watch("cut"):
-            if any(stage.name == "fine-tune" and stage.done >= 8 for stage in state.stages):
-                stopping.set()
-                return
+    def stopped_after_two_steps(tuner: Tuner, *arguments: object) -> None:
+        take_step(tuner, *arguments)
+        if tuner._step == 2:
+            asyncio.run_coroutine_threadsafe(stop(), loop).result()
 
-    watcher = asyncio.create_task(stop_in_the_first_epoch())
-    await work(bus, handlers, settings, stopping)
-    await watcher
+    async def stop() -> None:
+        stopping.set()
+        await asyncio.sleep(0.1)  # the job has heard of it before its next step
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Tuner, "_take_step", stopped_after_two_steps)
+        await work(bus, handlers, settings, stopping)
     assert (await runs.get("cut")).state == runs_pb2.RUN_STATE_QUEUED
     assert await store.exists(run_key("cut", "training/checkpoint.safetensors"))
     await work(bus, handlers, settings, asyncio.Event())
