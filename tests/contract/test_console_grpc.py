@@ -14,8 +14,11 @@ from cosmop_common.bus import Bus
 from cosmop_common.endpoints import channel
 from cosmop_common.facts import Facts
 from cosmop_common.jobs import submit
+from cosmop_common.names import image_key
 from cosmop_common.pb.cosmop.v1 import console_pb2, console_pb2_grpc, facts_pb2, runs_pb2
+from cosmop_common.records import GanRunRecord, ModelCard
 from cosmop_common.runs import Runs
+from cosmop_common.store import Store
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 YAML = "{name: c, classes: [sport, other], positive: sport}"
@@ -103,3 +106,74 @@ async def test_collections_labels_funnel_versions_and_runs(console: console_pb2_
     assert states == [runs_pb2.RUN_STATE_QUEUED, runs_pb2.RUN_STATE_CANCELLED]
     assert (await console.GetRun(runs_pb2.GetRunRequest(run="scrape-1"))).cancel
     assert (await refused(console.GetRun(runs_pb2.GetRunRequest(run="none"))))[0] is grpc.StatusCode.NOT_FOUND
+
+
+async def test_an_erased_image_leaves_a_tombstone_and_nothing_else_that_can_be_made_again(
+    console: console_pb2_grpc.ConsoleAsyncStub, bus: Bus, store: Store, tmp_path: Path
+) -> None:
+    images = [await store.put_image(f"bytes {i}".encode(), "image/png") for i in range(3)]
+    shared, other, kept = images
+    for name in ("c", "d"):
+        await console.PutCollection(console_pb2.PutCollectionRequest(yaml=YAML.replace("name: c", f"name: {name}")))
+    facts = Facts(bus)
+    for collection, image in (("c", shared), ("d", shared), ("c", other), ("c", kept)):
+        where = {"collection": collection, "image": image}
+        await facts.create(facts_pb2.Scraped(**where))
+        await facts.put(facts_pb2.Hashed(**where, phash=int(image[:15], 16), algorithm="a/1", cause=1))
+        await facts.put(facts_pb2.Deduplicated(**where, kind=facts_pb2.DUPLICATE_KIND_UNIQUE, kept=image, cause=1))
+        await facts.put(facts_pb2.Screened(**where, people=True, cause=1))
+    for image in images:
+        await console.PutLabel(console_pb2.PutLabelRequest(collection="c", image=image, labeller="ann", label="sport"))
+    version = (await console.FreezeDataset(console_pb2.FreezeDatasetRequest(collection="c"))).version
+    await ModelCard(name="c-binary", version="v1", kind="binary", network="n", dataset=f"c/{version}", threshold=0.5).save(
+        store, "models/c-binary/v1/card.json"
+    )
+    fitted = {"fitted_on": [shared[:12]]}
+    await ModelCard(name="human-c", version="v1", kind="human_detector", network="n", dataset="", threshold=0.5, details=fitted).save(
+        store, "models/human-c/v1/card.json"
+    )
+    await GanRunRecord(
+        run="g", collection="c", dataset=f"c/{version}", label="sport", resolution=32, preset="tiny", images=3, settings={}, parameters={}, seconds=1,
+        ended_because="kimg reached", snapshots=[1.0], best=1.0,
+    ).save(store, "runs/g/gan.json")  # fmt: skip
+    await store.put_json("reports/r/report.json", {"collection": "c", "dataset": {"version": version}})
+    caches = ["prepared/1/index.json", "features/p/1.npz", f"datasets/c/{version}/features/n/1.safetensors", "datasets/c/v0/features/n/1.safetensors"]
+    for key in caches:
+        await store.put(key, b"pixels")
+    rendition = tmp_path / "data" / "thumbnails" / "320" / shared[:2] / f"{shared}.jpg"
+    rendition.parent.mkdir(parents=True)
+    rendition.write_bytes(b"small")
+
+    async def erase(*ids: str, everywhere: bool = False) -> console_pb2.EraseResponse:
+        request = console_pb2.EraseRequest(collection="c", images=ids, reason="asked", requested_by="ann", everywhere=everywhere)
+        return await console.Erase(request)
+
+    assert (await refused(erase("abc")))[0] is grpc.StatusCode.INVALID_ARGUMENT
+    code, details = await refused(erase(shared, "f" * 64))
+    assert code is grpc.StatusCode.NOT_FOUND
+    assert "has never seen image ffffffffffff" in details
+    assert await facts.last(facts_pb2.Erased, "c", shared) is None, "a request with a mistake does nothing"
+
+    first = await erase(shared)
+    held = [f"dataset c/{version}", "model c-binary/v1", "model human-c/v1", "report r", "run g"]
+    assert list(first.images) == [console_pb2.ErasedImage(image=shared, collections=["c"], used_by=["d"], held_by=held)]
+    assert list(first.cleared) == ["prepared/", "features/", f"datasets/c/{version}/features/"]
+    assert [await store.exists(key) for key in caches] == [False, False, False, True]
+    assert await store.exists(image_key(shared)), "another collection uses the bytes"
+    assert not rendition.exists()
+    tombstone = await facts.last(facts_pb2.Erased, "c", shared)
+    assert tombstone is not None
+    assert (tombstone.fact.reason, tombstone.fact.requested_by, list(tombstone.fact.held_by)) == ("asked", "ann", held)
+    assert await facts.last(facts_pb2.Erased, "d", shared) is None
+    funnel = await console.GetFunnel(console_pb2.GetFunnelRequest(collection="c"))
+    assert (funnel.scraped, funnel.unique, funnel.erased) == (3, 2, 1)
+
+    everywhere = await erase(shared, other, everywhere=True)
+    assert [list(i.collections) for i in everywhere.images] == [["c", "d"], ["c"]]
+    assert not any(i.used_by for i in everywhere.images)
+    assert [await store.exists(image_key(i)) for i in images] == [False, False, True]
+    again = await facts.last(facts_pb2.Erased, "c", shared)
+    assert again is not None
+    assert again.sequence == tombstone.sequence, "what is said already is not said again"
+    assert list((await erase(shared, other, everywhere=True)).images) == list(everywhere.images)
+    assert (await console.FreezeDataset(console_pb2.FreezeDatasetRequest(collection="c"))).images == 1

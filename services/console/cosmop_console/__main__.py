@@ -10,6 +10,7 @@ from cosmop_console import database, web
 from cosmop_console.labels import Labels
 from cosmop_console.service_runs import ConsoleServicer
 from cosmop_console.settings import Settings
+from cosmop_console.thumbnails import Thumbnails
 from cosmop_console.worker import Follower
 
 
@@ -22,9 +23,10 @@ async def serve() -> None:
         labels = Labels(runtime.facts, runtime.store, runtime.collections, catalog)
         runtime.background(follower.run(runtime.stopping))
         runtime.readiness("read_model", lambda: follower.caught_up)
-        servicer = ConsoleServicer(runtime, follower, labels, catalog)
+        thumbnails = Thumbnails(runtime.store, settings.console_data / "thumbnails")
+        servicer = ConsoleServicer(runtime, follower, labels, catalog, thumbnails)
         runtime.serve(add_ConsoleServicer_to_server, servicer, console_pb2, runs_pb2)
-        web.mount(runtime.http.app, runtime, follower, labels, catalog, folder=settings.console_data, hosts=settings.console_hosts)
+        web.mount(runtime.http.app, runtime, follower, labels, catalog, thumbnails, hosts=settings.console_hosts)
         await runtime.until_stopped()
 
 

@@ -14,8 +14,9 @@ from cosmop_common.pb.cosmop.v1 import console_pb2, console_pb2_grpc, runs_pb2
 from cosmop_common.records import DatasetRecord
 from cosmop_common.runtime import Runtime
 
-from cosmop_console import datasets, funnel
+from cosmop_console import datasets, erasure, funnel
 from cosmop_console.labels import Label, Labels
+from cosmop_console.thumbnails import Thumbnails
 from cosmop_console.worker import Follower
 
 Context: TypeAlias = "grpc.aio.ServicerContext[object, object]"
@@ -27,11 +28,12 @@ class CatalogServicer(console_pb2_grpc.ConsoleServicer):
     Calls that answer from the read model first wait until it holds everything that was said before the call.
     """
 
-    def __init__(self, runtime: Runtime, follower: Follower, labels: Labels, catalog: sqlite3.Connection) -> None:
+    def __init__(self, runtime: Runtime, follower: Follower, labels: Labels, catalog: sqlite3.Connection, thumbnails: Thumbnails) -> None:
         self.runtime = runtime
         self.follower = follower
         self.labels = labels
         self.catalog = catalog
+        self.thumbnails = thumbnails
 
     async def PutCollection(self, request: console_pb2.PutCollectionRequest, context: Context) -> console_pb2.Collection:
         """Creates or changes a collection."""
@@ -81,6 +83,14 @@ class CatalogServicer(console_pb2_grpc.ConsoleServicer):
         await self.runtime.collections.get(request.collection)
         records = await datasets.versions(self.runtime.store, request.collection)
         return console_pb2.ListDatasetsResponse(datasets=[_version(r) for r in records])
+
+    async def Erase(self, request: console_pb2.EraseRequest, context: Context) -> console_pb2.EraseResponse:
+        """Tombstones, then the deletion of bytes and caches."""
+        await self.follower.catch_up()
+        wanted = erasure.Request(request.collection, request.images, request.reason, request.requested_by, request.everywhere)
+        done, cleared = await erasure.erase(self.runtime.facts, self.runtime.store, self.catalog, wanted, self.thumbnails.forget)
+        images = [console_pb2.ErasedImage(image=o.image, collections=o.collections, used_by=o.used_by, held_by=o.held_by) for o in done]
+        return console_pb2.EraseResponse(images=images, cleared=cleared)
 
     async def GetRun(self, request: runs_pb2.GetRunRequest, context: Context) -> runs_pb2.Run:
         """A run as it stands, of any service."""

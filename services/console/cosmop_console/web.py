@@ -52,11 +52,11 @@ class Web:
         return self.templates.TemplateResponse(request, name, context, status_code=status_code)
 
 
-def mount(app: FastAPI, runtime: Runtime, follower: Follower, labels: Labels, db: sqlite3.Connection, *, folder: Path, hosts: str) -> Web:
+def mount(app: FastAPI, runtime: Runtime, follower: Follower, labels: Labels, db: sqlite3.Connection, thumbnails: Thumbnails, *, hosts: str) -> Web:
     """Puts the web UI on ``app``."""
     from cosmop_console import web_api, web_files, web_pages
 
-    web = Web(runtime, follower, labels, db, Thumbnails(runtime.store, folder / "thumbnails"), _templates())
+    web = Web(runtime, follower, labels, db, thumbnails, _templates())
     protect(app, hosts)
     app.mount("/static", StaticFiles(directory=_HERE / "static"), name="static")
     for routes in (web_pages, web_api, web_files):

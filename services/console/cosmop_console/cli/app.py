@@ -10,7 +10,7 @@ import typer
 from cosmop_common.errors import InvalidInputError
 from cosmop_common.pb.cosmop.v1 import runs_pb2
 
-from cosmop_console.cli import calls, dedup, embedded, exports, gan, humans, target
+from cosmop_console.cli import calls, dedup, embedded, erasing, exports, gan, humans, target
 from cosmop_console.cli import scrape as scrapes
 from cosmop_console.cli.experiments import experiment
 from cosmop_console.cli.models import models
@@ -121,6 +121,19 @@ def export(
 ) -> None:
     """Write a dataset version into a folder: images by split and class, labels.csv, export.json."""
     asyncio.run(exports.export(target.find(home, endpoint, servers_only=True), dataset, folder, blur_faces=blur_faces))
+
+
+@app.command()
+def erase(
+    images: Annotated[list[str], typer.Argument(help="Image ids, as the console shows them.")],
+    collection: Annotated[str, typer.Option(help="The collection that is not to keep them.")],
+    reason: Annotated[str, typer.Option(help="Why; kept with the tombstone.")] = "",
+    everywhere: Annotated[bool, typer.Option("--everywhere", help="In all collections that have seen them.")] = False,
+    home: Home = OUT,
+    endpoint: Endpoint = "",
+) -> None:
+    """Erase images for good: no stage uses or fetches them again, their bytes go, and what holds them is named."""
+    asyncio.run(erasing.erase(target.find(home, endpoint), collection, images, reason, everywhere=everywhere))
 
 
 @train.command("gan")

@@ -76,6 +76,11 @@ class ConsoleStub:
                 request_serializer=cosmop_dot_v1_dot_console__pb2.ListDatasetsRequest.SerializeToString,
                 response_deserializer=cosmop_dot_v1_dot_console__pb2.ListDatasetsResponse.FromString,
                 _registered_method=True)
+        self.Erase = channel.unary_unary(
+                '/cosmop.v1.Console/Erase',
+                request_serializer=cosmop_dot_v1_dot_console__pb2.EraseRequest.SerializeToString,
+                response_deserializer=cosmop_dot_v1_dot_console__pb2.EraseResponse.FromString,
+                _registered_method=True)
         self.StartPipeline = channel.unary_unary(
                 '/cosmop.v1.Console/StartPipeline',
                 request_serializer=cosmop_dot_v1_dot_console__pb2.StartPipelineRequest.SerializeToString,
@@ -166,6 +171,14 @@ class ConsoleServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Erase(self, request, context):
+        """Says of images that they must not be kept (a tombstone that every stage honours), then deletes their bytes and what may be made
+        again. NOT_FOUND, before anything is done: an image that the collection has never seen.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def StartPipeline(self, request, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -251,6 +264,11 @@ def add_ConsoleServicer_to_server(servicer, server):
                     servicer.ListDatasets,
                     request_deserializer=cosmop_dot_v1_dot_console__pb2.ListDatasetsRequest.FromString,
                     response_serializer=cosmop_dot_v1_dot_console__pb2.ListDatasetsResponse.SerializeToString,
+            ),
+            'Erase': grpc.unary_unary_rpc_method_handler(
+                    servicer.Erase,
+                    request_deserializer=cosmop_dot_v1_dot_console__pb2.EraseRequest.FromString,
+                    response_serializer=cosmop_dot_v1_dot_console__pb2.EraseResponse.SerializeToString,
             ),
             'StartPipeline': grpc.unary_unary_rpc_method_handler(
                     servicer.StartPipeline,
@@ -505,6 +523,33 @@ class Console:
             '/cosmop.v1.Console/ListDatasets',
             cosmop_dot_v1_dot_console__pb2.ListDatasetsRequest.SerializeToString,
             cosmop_dot_v1_dot_console__pb2.ListDatasetsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Erase(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/cosmop.v1.Console/Erase',
+            cosmop_dot_v1_dot_console__pb2.EraseRequest.SerializeToString,
+            cosmop_dot_v1_dot_console__pb2.EraseResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -43,6 +43,10 @@ class ConsoleStub:
     GetFunnel: _grpc.UnaryUnaryMultiCallable[_console_pb2.GetFunnelRequest, _console_pb2.Funnel]
     FreezeDataset: _grpc.UnaryUnaryMultiCallable[_console_pb2.FreezeDatasetRequest, _console_pb2.DatasetVersion]
     ListDatasets: _grpc.UnaryUnaryMultiCallable[_console_pb2.ListDatasetsRequest, _console_pb2.ListDatasetsResponse]
+    Erase: _grpc.UnaryUnaryMultiCallable[_console_pb2.EraseRequest, _console_pb2.EraseResponse]
+    """Says of images that they must not be kept (a tombstone that every stage honours), then deletes their bytes and what may be made
+    again. NOT_FOUND, before anything is done: an image that the collection has never seen.
+    """
     StartPipeline: _grpc.UnaryUnaryMultiCallable[_console_pb2.StartPipelineRequest, _runs_pb2.Run]
     GetRun: _grpc.UnaryUnaryMultiCallable[_runs_pb2.GetRunRequest, _runs_pb2.Run]
     ListRuns: _grpc.UnaryUnaryMultiCallable[_runs_pb2.ListRunsRequest, _runs_pb2.ListRunsResponse]
@@ -66,6 +70,10 @@ class ConsoleAsyncStub(ConsoleStub):
     GetFunnel: _aio.UnaryUnaryMultiCallable[_console_pb2.GetFunnelRequest, _console_pb2.Funnel]  # type: ignore[assignment]
     FreezeDataset: _aio.UnaryUnaryMultiCallable[_console_pb2.FreezeDatasetRequest, _console_pb2.DatasetVersion]  # type: ignore[assignment]
     ListDatasets: _aio.UnaryUnaryMultiCallable[_console_pb2.ListDatasetsRequest, _console_pb2.ListDatasetsResponse]  # type: ignore[assignment]
+    Erase: _aio.UnaryUnaryMultiCallable[_console_pb2.EraseRequest, _console_pb2.EraseResponse]  # type: ignore[assignment]
+    """Says of images that they must not be kept (a tombstone that every stage honours), then deletes their bytes and what may be made
+    again. NOT_FOUND, before anything is done: an image that the collection has never seen.
+    """
     StartPipeline: _aio.UnaryUnaryMultiCallable[_console_pb2.StartPipelineRequest, _runs_pb2.Run]  # type: ignore[assignment]
     GetRun: _aio.UnaryUnaryMultiCallable[_runs_pb2.GetRunRequest, _runs_pb2.Run]  # type: ignore[assignment]
     ListRuns: _aio.UnaryUnaryMultiCallable[_runs_pb2.ListRunsRequest, _runs_pb2.ListRunsResponse]  # type: ignore[assignment]
@@ -134,6 +142,16 @@ class ConsoleServicer(metaclass=_abc_1.ABCMeta):
         request: _console_pb2.ListDatasetsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_console_pb2.ListDatasetsResponse, _abc.Awaitable[_console_pb2.ListDatasetsResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def Erase(
+        self,
+        request: _console_pb2.EraseRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_console_pb2.EraseResponse, _abc.Awaitable[_console_pb2.EraseResponse]]:
+        """Says of images that they must not be kept (a tombstone that every stage honours), then deletes their bytes and what may be made
+        again. NOT_FOUND, before anything is done: an image that the collection has never seen.
+        """
 
     @_abc_1.abstractmethod
     def StartPipeline(
