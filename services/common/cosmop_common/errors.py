@@ -52,6 +52,10 @@ class UnreachableError(CosmopError):
     grpc_code = grpc.StatusCode.UNAVAILABLE
 
 
+class StoreFailingError(UnreachableError):
+    """The object store answers, and cannot do its work. Status: UNAVAILABLE."""
+
+
 class StorageFullError(CosmopError):
     """A disk or a stream is full. Status: RESOURCE_EXHAUSTED."""
 

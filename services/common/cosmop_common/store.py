@@ -18,7 +18,7 @@ import urllib3
 from minio import Minio
 from minio.error import MinioException, S3Error
 
-from cosmop_common.errors import ChecksumError, ConflictError, NotFoundError, StorageFullError, UnreachableError
+from cosmop_common.errors import ChecksumError, ConflictError, NotFoundError, StorageFullError, StoreFailingError, UnreachableError
 from cosmop_common.names import image_key, sha256_hex
 from cosmop_common.settings import ConnectionSettings
 
@@ -176,4 +176,9 @@ class Store:
                 last = error
             if attempt + 1 < tries:
                 await asyncio.sleep(0.3 * 3**attempt)
+        if isinstance(last, S3Error) and last.response.status >= 500:  # noqa: PLR2004
+            # Which servers say of a full disk too: SeaweedFS does.
+            raise StoreFailingError(
+                f"the object store at {self.endpoint} answered {last.code} for {self.bucket}/{key}: look at its log, and whether its disk is full"
+            ) from last
         raise UnreachableError(f"the object store at {self.endpoint} did not serve {self.bucket}/{key}: {last}") from last
