@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from cosmop_fid_evaluator.errors import TooFewImagesError
 from cosmop_fid_evaluator.extrapolation import frechet_infinity
-from cosmop_fid_evaluator.frechet import factor, frechet_distance, frechet_value, frechet_with_influence, square_root, trace_term
+from cosmop_fid_evaluator.frechet import factor, frechet_distance, frechet_value, frechet_with_influence, root, trace_term
 from cosmop_fid_evaluator.intervals import bootstrap_interval, influence_interval, wilson_interval
 from cosmop_fid_evaluator.moments import Moments
 from hypothesis import given
@@ -68,11 +68,36 @@ def test_a_set_is_no_distance_from_itself() -> None:
     assert frechet_value(x.astype(np.float32), x[::-1].astype(np.float32)) < 1e-9
 
 
-def test_the_square_root_squares_to_the_covariance_even_when_it_is_singular() -> None:
-    covariance = np.cov(draw(6, 10, 30), rowvar=False)
-    root = square_root(covariance)
-    assert np.isrealobj(root)
-    np.testing.assert_allclose(root @ root, covariance, atol=1e-12)
+def test_features_of_very_unlike_spread_cost_no_digits() -> None:
+    # Spread over three orders of magnitude, and a distance that is a small rest of large traces: as Inception's features are.
+    rng = np.random.default_rng(0)
+    mixing = rng.normal(size=(120, 120)) * np.arange(1.0, 121) ** -1.5
+    x, y = np.maximum(rng.normal(size=(900, 120)) @ mixing, 0), np.maximum(rng.normal(size=(900, 120)) @ mixing * 1.02, 0)
+    # Exact to rounding: triangles of the centred features themselves, no covariance formed.
+    a, b = (np.linalg.qr((z - z.mean(0)) / np.sqrt(len(z) - 1))[1] for z in (x, y))
+    expected = ((x.mean(0) - y.mean(0)) ** 2).sum() + (a * a).sum() + (b * b).sum() - 2 * linalg.svdvals(a @ b.T).sum()
+    assert frechet_value(x, y) == pytest.approx(expected, rel=1e-9)
+    assert frechet_with_influence(x, y).value == pytest.approx(expected, rel=1e-9)
+
+
+@pytest.mark.parametrize("n", [10, 200])
+def test_a_root_gives_the_covariance_even_when_it_is_singular(n: int) -> None:
+    covariance = np.cov(draw(6, n, 30), rowvar=False)
+    found = root(covariance)
+    assert np.isrealobj(found)
+    np.testing.assert_allclose(found @ found.T, covariance, atol=1e-12)
+
+
+def test_a_covariance_that_is_singular_but_for_rounding_moves_nothing() -> None:
+    # A feature that is a sum of two others, up to 1e-9: Cholesky may pass, its inverse would be noise.
+    x, y = draw(21, 300, 12), draw(22, 280, 12, 0.2)
+    for z in (x, y):
+        z[:, 5] = z[:, 1] + z[:, 2] + np.random.default_rng(1).normal(size=len(z)) * 1e-9
+    rotation = np.linalg.qr(np.random.default_rng(2).normal(size=(12, 12)))[0]
+    found, turned = frechet_with_influence(x, y), frechet_with_influence(x @ rotation, y @ rotation)
+    assert turned.value == pytest.approx(found.value, rel=1e-6)
+    assert turned.standard_error == pytest.approx(found.standard_error, rel=1e-4)
+    assert frechet_distance(Moments.of(x), Moments.of(y)) == pytest.approx(by_sqrtm(x, y), rel=1e-6)
 
 
 @pytest.mark.parametrize(("n", "m", "d"), [(12, 15, 40), (90, 80, 10), (60, 12, 20), (12, 60, 20)])

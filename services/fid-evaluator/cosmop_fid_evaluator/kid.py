@@ -37,8 +37,8 @@ def kid(first: Features, second: Features) -> Kid:
     m, n = len(first), len(second)
     if min(m, n) < 2:  # noqa: PLR2004 - the estimate divides by n - 1
         raise TooFewImagesError(f"KID of {m} against {n} images is not defined: at least 2 are needed in each set")
-    within_first, within_second, across_first = _row_sums(first, first), _row_sums(second, second), _row_sums(first, second)
-    across_second = _row_sums(second, first)
+    within_first, within_second = _sums(first, first)[0], _sums(second, second)[0]
+    across_first, across_second = _sums(first, second)
     own_first, own_second = _diagonal(first), _diagonal(second)
     # Mean kernel of each observation with the others of its own set, and with all of the other set.
     inner_first, inner_second = (within_first - own_first) / (m - 1), (within_second - own_second) / (n - 1)
@@ -57,11 +57,15 @@ def kid_of_subsets(first: Features, second: Features, *, subsets: int = 100, siz
     return float(np.mean(values)), float(np.std(values))
 
 
-def _row_sums(x: Features, y: Features) -> Matrix:
-    """Sum of the kernel of each row of x with all rows of y; blocks keep memory at n times the block's size."""
+def _sums(x: Features, y: Features) -> tuple[Matrix, Matrix]:
+    """Sum of the kernel of each row of x with all rows of y, and of each row of y with all of x; blocks keep memory at n times the block's size."""
     wide_y = np.asarray(y, dtype=np.float64)
-    sums = [_kernel(np.asarray(x[i : i + _BLOCK], dtype=np.float64) @ wide_y.T, x.shape[1]).sum(axis=1) for i in range(0, len(x), _BLOCK)]
-    return np.concatenate(sums)
+    rows, columns = [], np.zeros(len(y))
+    for start in range(0, len(x), _BLOCK):
+        kernel = _kernel(np.asarray(x[start : start + _BLOCK], dtype=np.float64) @ wide_y.T, x.shape[1])
+        rows.append(kernel.sum(axis=1))
+        columns += kernel.sum(axis=0)
+    return np.concatenate(rows), columns
 
 
 def _diagonal(x: Features) -> Matrix:
