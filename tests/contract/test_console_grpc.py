@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -19,30 +18,31 @@ from cosmop_common.pb.cosmop.v1 import console_pb2, console_pb2_grpc, facts_pb2,
 from cosmop_common.records import GanRunRecord, ModelCard
 from cosmop_common.runs import Runs
 from cosmop_common.store import Store
+from cosmop_console.splits import unit_hash
+from cosmop_local.servers import free_ports
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 YAML = "{name: c, classes: [sport, other], positive: sport}"
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 @pytest.fixture
 async def console(bus: Bus, environment: dict[str, str], tmp_path: Path) -> AsyncIterator[console_pb2_grpc.ConsoleAsyncStub]:
     """A running console process and a stub to it."""
-    port = free_port()
-    ports = {"COSMOP_GRPC_PORT": str(port), "COSMOP_HTTP_PORT": str(free_port()), "COSMOP_CONSOLE_DATA": str(tmp_path / "data")}
+    port, http_port = free_ports(2)
+    ports = {"COSMOP_GRPC_PORT": str(port), "COSMOP_HTTP_PORT": str(http_port), "COSMOP_CONSOLE_DATA": str(tmp_path / "data")}
     process = await asyncio.create_subprocess_exec(sys.executable, "-m", "cosmop_console", env=environment | ports, stdout=asyncio.subprocess.DEVNULL)
     async with channel(f"127.0.0.1:{port}") as link:
-        await asyncio.wait_for(link.channel_ready(), 30)
-        health = await health_pb2_grpc.HealthStub(link).Check(health_pb2.HealthCheckRequest(service="cosmop.v1.Console"), wait_for_ready=True)
-        assert health.status == health_pb2.HealthCheckResponse.SERVING
+        async with asyncio.timeout(120):
+            await link.channel_ready()
+            # The port is open a moment before all is ready.
+            watch = health_pb2_grpc.HealthStub(link).Watch(health_pb2.HealthCheckRequest(service="cosmop.v1.Console"))
+            async for health in watch:
+                if health.status == health_pb2.HealthCheckResponse.SERVING:
+                    break
+            watch.cancel()
         yield console_pb2_grpc.ConsoleStub(link)
     process.terminate()
-    assert await asyncio.wait_for(process.wait(), 20) == 0
+    assert await asyncio.wait_for(process.wait(), 60) == 0
 
 
 async def refused(call: object) -> tuple[grpc.StatusCode, str]:
@@ -112,7 +112,8 @@ async def test_an_erased_image_leaves_a_tombstone_and_nothing_else_that_can_be_m
     console: console_pb2_grpc.ConsoleAsyncStub, bus: Bus, store: Store, tmp_path: Path
 ) -> None:
     images = [await store.put_image(f"bytes {i}".encode(), "image/png") for i in range(3)]
-    shared, other, kept = images
+    # The first is in the train split: a generator learned from it.
+    shared, other, kept = sorted(images, key=unit_hash, reverse=True)
     for name in ("c", "d"):
         await console.PutCollection(console_pb2.PutCollectionRequest(yaml=YAML.replace("name: c", f"name: {name}")))
     facts = Facts(bus)
@@ -132,10 +133,11 @@ async def test_an_erased_image_leaves_a_tombstone_and_nothing_else_that_can_be_m
     await ModelCard(name="human-c", version="v1", kind="human_detector", network="n", dataset="", threshold=0.5, details=fitted).save(
         store, "models/human-c/v1/card.json"
     )
-    await GanRunRecord(
-        run="g", collection="c", dataset=f"c/{version}", label="sport", resolution=32, preset="tiny", images=3, settings={}, parameters={}, seconds=1,
-        ended_because="kimg reached", snapshots=[1.0], best=1.0,
-    ).save(store, "runs/g/gan.json")  # fmt: skip
+    for run, label in (("g", "sport"), ("h", "other")):
+        await GanRunRecord(
+            run=run, collection="c", dataset=f"c/{version}", label=label, resolution=32, preset="tiny", images=3, settings={}, parameters={}, seconds=1,
+            ended_because="kimg reached", snapshots=[1.0], best=1.0,
+        ).save(store, f"runs/{run}/gan.json")  # fmt: skip
     await store.put_json("reports/r/report.json", {"collection": "c", "dataset": {"version": version}})
     caches = ["prepared/1/index.json", "features/p/1.npz", f"datasets/c/{version}/features/n/1.safetensors", "datasets/c/v0/features/n/1.safetensors"]
     for key in caches:
@@ -171,7 +173,7 @@ async def test_an_erased_image_leaves_a_tombstone_and_nothing_else_that_can_be_m
     everywhere = await erase(shared, other, everywhere=True)
     assert [list(i.collections) for i in everywhere.images] == [["c", "d"], ["c"]]
     assert not any(i.used_by for i in everywhere.images)
-    assert [await store.exists(image_key(i)) for i in images] == [False, False, True]
+    assert [await store.exists(image_key(i)) for i in (shared, other, kept)] == [False, False, True]
     again = await facts.last(facts_pb2.Erased, "c", shared)
     assert again is not None
     assert again.sequence == tombstone.sequence, "what is said already is not said again"

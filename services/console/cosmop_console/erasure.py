@@ -11,7 +11,7 @@ import sqlite3
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from cosmop_common.datasets import parse_manifest
+from cosmop_common.datasets import ManifestRow, parse_manifest
 from cosmop_common.errors import InvalidInputError, NotFoundError
 from cosmop_common.facts import Facts
 from cosmop_common.names import image_key
@@ -100,8 +100,8 @@ def _place(catalog: sqlite3.Connection, request: Request, image: str) -> Erased:
 class _Holders:
     """Who holds images, by what is written of them in the store."""
 
-    #: Dataset version to its images.
-    versions: dict[str, set[str]]
+    #: Dataset version to its rows by image.
+    versions: dict[str, dict[str, ManifestRow]]
     cards: list[ModelCard]
     gan_runs: list[GanRunRecord]
     synthetic: list[SyntheticRecord]
@@ -115,7 +115,7 @@ class _Holders:
         async for key in store.list("datasets/"):
             _, collection, version, name = key.split("/", 3)
             if name == "manifest.parquet":
-                holders.versions[f"{collection}/{version}"] = {row.image for row in parse_manifest(await store.get(key))}
+                holders.versions[f"{collection}/{version}"] = {row.image: row for row in parse_manifest(await store.get(key))}
         async for key in store.list("models/"):
             if key.endswith("/card.json"):
                 holders.cards.append(await ModelCard.load(store, key))
@@ -137,7 +137,7 @@ class _Holders:
     def of(self, image: str, collections: Sequence[str]) -> list[str]:
         """All that holds an image: ``dataset …``, ``model …``, ``run …``, ``report …``."""
         versions = self.versions_of(image, collections)
-        runs = {r.run for r in self.gan_runs if r.dataset in versions}
+        runs = {r.run for r in self.gan_runs if r.dataset in versions and _learned(r, self.versions[r.dataset][image])}
         told = [
             *(f"dataset {v}" for v in versions),
             *(f"model {c.name}/{c.version}" for c in self.cards if c.dataset in versions or image[:_FITTED_DIGITS] in c.details.get("fitted_on", [])),
@@ -146,6 +146,11 @@ class _Holders:
             *(f"report {run}" for run, version in self.reports.items() if version in versions),
         ]
         return sorted(told)
+
+
+def _learned(run: GanRunRecord, row: ManifestRow) -> bool:
+    """Whether a GAN run learned from an image: from one class of the train split, or from all."""
+    return row.split == "train" and run.label in {"", row.label}
 
 
 async def _clear_caches(store: Store, holders: _Holders, found: Sequence[Erased]) -> list[str]:
