@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import subprocess
 import sys
+import time
 import urllib.request
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -66,18 +67,21 @@ def sites() -> Iterator[Callable[..., str]]:
         running.append(process)
         assert process.stdout is not None
         assert "shows" in process.stdout.readline()
-        for _ in range(100):
+        deadline = time.monotonic() + 60
+        while True:
             try:
-                urllib.request.urlopen(f"http://127.0.0.1:{port}/robots.txt", timeout=5).close()
+                urllib.request.urlopen(f"http://127.0.0.1:{port}/robots.txt", timeout=60).close()
                 break
             except OSError:
-                process.poll()
+                assert process.poll() is None, "the site has ended"
+                assert time.monotonic() < deadline, "the site does not answer"
+                time.sleep(0.05)
         return f"http://127.0.0.1:{port}"
 
     yield start
     for process in running:
         process.terminate()
-        process.wait(10)
+        process.wait(60)
         assert process.stdout is not None
         process.stdout.close()
 
@@ -94,7 +98,7 @@ class Bench:
         )
         await Collections(self.bus).put(collection)
 
-    async def scrape(self, run: str = "", wait: float = 90, settings: Settings | None = None, **job: object) -> runs_pb2.Run:
+    async def scrape(self, run: str = "", wait: float = 300, settings: Settings | None = None, **job: object) -> runs_pb2.Run:
         submitted = await submit(self.bus, self.runs, "scraper", runs_pb2.Job(run=run, collection="c", scrape=runs_pb2.ScrapeJob(**job)))
         settings = settings or Settings()
         async with Runtime("scraper", settings, serving=False) as runtime:
@@ -102,8 +106,8 @@ class Bench:
             watcher = asyncio.create_task(self.ended(submitted.id))
             await asyncio.wait({worker, watcher}, timeout=wait, return_when=asyncio.FIRST_COMPLETED)
             runtime.stopping.set()
-            await asyncio.wait_for(worker, 30)
-            return await asyncio.wait_for(watcher, 5)
+            await asyncio.wait_for(worker, 60)
+            return await asyncio.wait_for(watcher, 60)
 
     async def ended(self, run: str) -> runs_pb2.Run:
         """The run, once it has ended."""

@@ -176,7 +176,10 @@ async def test_openverse_reads_pages_as_far_as_it_may(ask: Ask, monkeypatch: pyt
             await request.json({"page_count": 9, "page": page, "results": [openverse_result(page), {"id": "x", "url": None}]})
 
     async with serving({"/v1/images/": answer}) as server:
+        started = asyncio.get_running_loop().time()
         found = await ask("openverse", "border", f"{server.origin}/v1/images/", license="cc0,by")
+        assert len(server.times) == 3
+        assert server.times[2] - started >= 0.57  # twenty a minute, here three a second, less the slack for late timers
         monkeypatch.setattr("cosmop_scraper.sources.openverse._KEYED_INTERVAL", 0.01)
         ask.memory.clear()
         keyed = await ask("openverse", "border", f"{server.origin}/v1/images/", Settings(openverse_token=SECRET))
@@ -184,7 +187,6 @@ async def test_openverse_reads_pages_as_far_as_it_may(ask: Ask, monkeypatch: pyt
     assert [c.image_url for c in found] == [c.image_url for c in keyed] == ["https://live.example/1.jpg", "https://live.example/2.jpg"]
     assert (found[0].licence, found[0].author, found[0].page_url) == ("by 2.0 https://creativecommons.org/licenses/by/2.0/", "Ann", "https://flickr.example/1")
     assert "license=cc0%2Cby" in server.asked[0]
-    assert server.times[2] - server.times[1] >= 0.2  # twenty a minute, here three a second
     assert "authorization" not in server.seen_headers[0]
 
 
@@ -346,7 +348,7 @@ async def test_x_that_does_not_answer_is_given_up(ask: Ask, monkeypatch: pytest.
     monkeypatch.setattr("cosmop_scraper.sources.x._TIMEOUT_SECONDS", 0.3)
 
     async def answer(request: Request) -> None:
-        await asyncio.sleep(3)
+        await asyncio.sleep(600)
 
     async with serving({SEARCH: answer}) as server:
         with pytest.raises(FetchTimeoutError, match="does not answer"):

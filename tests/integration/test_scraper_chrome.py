@@ -43,6 +43,22 @@ def browsers(folder: Path) -> list[int]:
     return found
 
 
+async def gone(folder: Path) -> bool:
+    """Whether no process uses a folder any more; a killed one may take a moment to go."""
+    for _ in range(600):
+        if not browsers(folder):
+            return True
+        await asyncio.sleep(0.05)
+    return False
+
+
+def zombies(processes: list[psutil.Process]) -> Iterator[int]:
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if process.status() == psutil.STATUS_ZOMBIE:
+                yield process.pid
+
+
 def folders(tmp: Path) -> list[Path]:
     return list(tmp.glob("cosmop-chrome-*"))
 
@@ -53,7 +69,7 @@ async def test_nothing_is_left_after_closing(tmp: Path) -> None:
     assert await chrome.run(lambda d: d.execute_script("return 1 + 1")) == 2
     assert browsers(tmp)
     await chrome.close()
-    assert browsers(tmp) == []
+    assert await gone(tmp)
     assert {p.pid for p in psutil.Process().children(recursive=True)} <= before
     assert folders(tmp) == empty == []
 
@@ -68,7 +84,7 @@ async def test_a_crashed_browser_comes_back(tmp: Path) -> None:
             continue
     assert await chrome.run(lambda d: (d.get("data:text/html,<title>after</title>"), d.title)[1]) == "after"
     await chrome.close()
-    assert browsers(tmp) == []
+    assert await gone(tmp)
 
 
 def test_what_a_killed_scraper_left_is_swept(tmp: Path) -> None:
@@ -80,11 +96,11 @@ def test_what_a_killed_scraper_left_is_swept(tmp: Path) -> None:
         "asyncio.run(Chrome(Settings(), GuardedBackend(allow_private=True)).run(lambda d: d.title))\n"
         "os.kill(os.getpid(), 9)\n"
     )
-    done = subprocess.run([sys.executable, "-c", program], env=os.environ | {"TMPDIR": str(tmp)}, timeout=60, check=False)
+    done = subprocess.run([sys.executable, "-c", program], env=os.environ | {"TMPDIR": str(tmp)}, timeout=300, check=False)
     assert done.returncode == -9
     assert browsers(tmp)
     assert sweep() == 1
-    assert browsers(tmp) == []
+    assert asyncio.run(gone(tmp))
     assert folders(tmp) == []
 
 
@@ -96,7 +112,7 @@ def results(tmp_path: Path) -> Iterator[ResultPage]:
 
 
 async def google(bench: Bench, results: ResultPage, *queries: str, run: str = "", **more: object) -> runs_pb2.Run:
-    options = {"base_url": results.origin, "settle_ms": "2500"}
+    options = {"base_url": results.origin, "settle_ms": "1000"}
     return await bench.scrape(run=run, source="google", queries=queries, options=options, **more)
 
 
@@ -118,7 +134,7 @@ async def test_the_road_of_google_from_keywords_to_facts(bus: Bus, store: Store,
     pages = [path for path in results.asked if path.startswith("/search?q=pages&start=")]
     assert pages == ["/search?q=pages&start=6", "/search?q=pages&start=12"]
     assert not any(path.startswith("/small/") for path in results.asked)
-    assert browsers(tmp) == []
+    assert await gone(tmp)
     assert folders(tmp) == []
 
 
@@ -174,16 +190,17 @@ async def test_a_browser_that_dies_in_the_middle_of_a_search_comes_back(bus: Bus
     bench = Bench(bus, store)
     await bench.collection(respect_robots=False, requests_per_second=3)
     working = asyncio.create_task(google(bench, results, "pages"))
-    while not any("start=6" in path for path in results.asked):  # noqa: ASYNC110 - the server is a thread
-        await asyncio.sleep(0.02)
+    async with asyncio.timeout(240):
+        while not any("start=6" in path for path in results.asked):  # noqa: ASYNC110 - the server is a thread
+            await asyncio.sleep(0.02)
     for pid in browsers(tmp):
         with contextlib.suppress(psutil.NoSuchProcess):
             psutil.Process(pid).kill()
     run = await working
     assert run.state == runs_pb2.RUN_STATE_SUCCEEDED, run.error
     assert len(await bench.scraped()) == 18
-    assert browsers(tmp) == []
-    assert not [p for p in psutil.Process().children(recursive=True) if p.status() == psutil.STATUS_ZOMBIE]
+    assert await gone(tmp)
+    assert not list(zombies(psutil.Process().children(recursive=True)))
 
 
 async def test_pages_reach_no_private_address(results: ResultPage) -> None:
@@ -210,4 +227,4 @@ async def test_a_browser_that_has_shown_many_pages_is_replaced(results: ResultPa
         seen.append(str(folders(tmp)))
     await chrome.close()
     assert len(set(seen)) == 2
-    assert browsers(tmp) == []
+    assert await gone(tmp)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import gzip
-import time
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -29,11 +28,11 @@ Make = Callable[..., Fetcher]
 
 @pytest.fixture
 async def make() -> AsyncIterator[Make]:
-    """Fetchers with short patience."""
+    """Fetchers; a test of impatience says itself how short it is."""
     made: list[Fetcher] = []
 
     def fetcher(*, respect_robots: bool = True, allow_private: bool = True, rate: float = 1000, **settings: Any) -> Fetcher:
-        patience = {"read_timeout": 0.3, "download_seconds": 1.0, "fetch_attempts": 1, "contact": "us@example.org"}
+        patience = {"read_timeout": 60, "download_seconds": 120, "fetch_attempts": 1, "contact": "us@example.org"}
         made.append(Fetcher(Settings(**(patience | settings)), Politeness(rate, 8), respect_robots=respect_robots, allow_private=allow_private))
         return made[-1]
 
@@ -42,8 +41,8 @@ async def make() -> AsyncIterator[Make]:
         await one.close()
 
 
-async def fetch(fetcher: Fetcher, url: str, max_bytes: int = 10_000) -> Fetched:
-    return await asyncio.wait_for(fetcher.get(url, max_bytes=max_bytes), 20)
+async def fetch(fetcher: Fetcher, url: str, max_bytes: int = 10_000, *, robots: bool = True) -> Fetched:
+    return await asyncio.wait_for(fetcher.get(url, max_bytes=max_bytes, robots=robots), 200)
 
 
 async def test_we_say_who_we_are(make: Make) -> None:
@@ -56,11 +55,11 @@ async def test_we_say_who_we_are(make: Make) -> None:
 
 async def test_a_server_that_says_nothing(make: Make) -> None:
     async def silent(request: Request) -> None:
-        await asyncio.sleep(30)
+        await asyncio.sleep(600)
 
     async with serving({"/": silent}) as server:
         with pytest.raises(FetchTimeoutError):
-            await fetch(make(), f"{server.origin}/")
+            await fetch(make(read_timeout=0.3), f"{server.origin}/", robots=False)
 
 
 async def test_a_server_that_trickles_for_ever(make: Make) -> None:
@@ -71,10 +70,9 @@ async def test_a_server_that_trickles_for_ever(make: Make) -> None:
             await asyncio.sleep(0.05)
 
     async with serving({"/": trickle}) as server:
-        started = time.monotonic()
         with pytest.raises(FetchTimeoutError, match="did not end within"):
-            await fetch(make(fetch_attempts=3), f"{server.origin}/")
-        assert time.monotonic() - started < 2  # tried once: it would trickle again
+            await fetch(make(fetch_attempts=3, download_seconds=1.0), f"{server.origin}/", robots=False)
+        assert server.asked == ["/"]  # tried once: it would trickle again
 
 
 async def test_an_endless_body_is_cut_off_at_the_cap(make: Make) -> None:
@@ -91,7 +89,7 @@ async def test_an_endless_body_is_cut_off_at_the_cap(make: Make) -> None:
         answer = await fetch(make(), f"{server.origin}/", max_bytes=200_000)
     assert answer.cut_off
     assert answer.body == b""
-    assert sent < 20 << 20
+    assert sent < 64 << 20  # what the sockets of a generously tuned machine hold
 
 
 async def test_a_body_that_announces_too_much_is_not_read(make: Make) -> None:
@@ -224,9 +222,10 @@ async def test_a_robots_file_that_fails_forbids_and_one_that_redirects_is_follow
 async def test_a_crawl_delay_is_kept(make: Make) -> None:
     answers = {"/robots.txt": lambda r: r.answer(b"User-agent: *\nCrawl-delay: 0.3\n"), "/": lambda r: r.answer(b"x")}
     async with serving(answers) as server:
-        fetcher = make()
+        fetcher, started = make(), asyncio.get_running_loop().time()
         await asyncio.gather(*(fetch(fetcher, f"{server.origin}/") for _ in range(3)))
-        assert server.times[-1] - server.times[1] >= 0.55
+        # From before the first: a request may reach the server late, and then the next one seems early.
+        assert server.times[-1] - started >= 0.57  # less the slack for late timers
 
 
 async def test_nonsense_instead_of_http(make: Make) -> None:
