@@ -166,13 +166,13 @@ class Serving:
 
     async def settled(self) -> None:
         """Returns when all models that were active at start are loaded."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(120):
             while not self.hub.settled:  # noqa: ASYNC110 - the hub's own word is what is tested
                 await asyncio.sleep(0.02)
 
     async def serves(self, name: str, version: str) -> None:
         """Returns when a version is the active one."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(120):
             while self.hub.active_version(name) != version:  # noqa: ASYNC110
                 await asyncio.sleep(0.02)
 

@@ -91,7 +91,7 @@ def reviews(outcome: str) -> float:
 
 
 async def noted(outcome: str, before: float) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(120):
         while reviews(outcome) == before:  # noqa: ASYNC110 - notes are worked off beside the answers
             await asyncio.sleep(0.02)
 

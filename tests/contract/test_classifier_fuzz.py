@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import ctypes
 import gc
 import os
 import struct
@@ -83,7 +85,7 @@ async def fuzz(call: Callable[..., Any], messages: SearchStrategy[Any]) -> None:
     loop = asyncio.get_running_loop()
 
     async def ask(message: Any) -> None:
-        (answer,) = await asyncio.gather(call(message, timeout=20), return_exceptions=True)
+        (answer,) = await asyncio.gather(call(message, timeout=120), return_exceptions=True)
         if isinstance(answer, BaseException):
             assert isinstance(answer, grpc.aio.AioRpcError)
             assert answer.code().name in HIS_FAULT, f"{answer.code().name}: {answer.details()}"
@@ -93,13 +95,16 @@ async def fuzz(call: Callable[..., Any], messages: SearchStrategy[Any]) -> None:
     @EXAMPLES
     @given(messages)
     def run(message: Any) -> None:
-        asyncio.run_coroutine_threadsafe(ask(message), loop).result(60)
+        asyncio.run_coroutine_threadsafe(ask(message), loop).result(180)
 
     await asyncio.to_thread(run)
 
 
 def resident() -> int:
-    """Bytes that this process holds in memory."""
+    """Bytes that this process holds in memory, less what its allocator only keeps in reserve (the more, the more cores there are)."""
+    gc.collect()
+    with contextlib.suppress(AttributeError, OSError):  # another C library than glibc
+        ctypes.CDLL(None).malloc_trim(0)
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
@@ -135,13 +140,13 @@ async def test_bad_images_leave_no_memory_behind(bus: Bus, store: Store, tmp_pat
     async with serving(bus, store, tmp_path) as served:
         # Until the allocator has what it needs for twenty at once.
         await refuse(10)
-        gc.collect()
         before, tasks = resident(), len(asyncio.all_tasks())
         await refuse(20)
-        gc.collect()
         # 400 messages of 200 kB: kept, they would be 80 MB.
         assert resident() - before < 40_000_000
-        assert len(asyncio.all_tasks()) <= tasks + 2
+        async with asyncio.timeout(60):
+            while len(asyncio.all_tasks()) > tasks + 2:  # noqa: ASYNC110 - the last calls may be on their way out
+                await asyncio.sleep(0.02)
 
 
 async def test_a_message_over_the_limit_is_refused_by_its_size(bus: Bus, store: Store, tmp_path: Path) -> None:

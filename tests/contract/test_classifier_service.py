@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import io
+import threading
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import grpc
 import numpy as np
 import pytest
-from classifier_world import CHANNELS, drawing, serving, tiny_bank, tiny_model, tiny_network
+from classifier_world import CHANNELS, Serving, drawing, serving, tiny_bank, tiny_model, tiny_network
 from cosmop_classifier.client import ClassifierClient
 from cosmop_classifier.heads import LinearHead
 from cosmop_common.bus import Bus
@@ -105,11 +108,34 @@ async def test_what_is_wrong_has_its_status(bus: Bus, store: Store, tmp_path: Pa
     assert message in failed.value.details()
 
 
+@asynccontextmanager
+async def held(served: Serving, name: str) -> AsyncIterator[threading.Event]:
+    """The network of a model answers nothing before the event is set."""
+    batcher, free = (await served.hub.get(name)).engine._batcher, threading.Event()
+    run = batcher._run
+
+    def run_when_free(batch: Sequence[object]) -> Sequence[object]:
+        assert free.wait(120)
+        return run(batch)
+
+    batcher._run = run_when_free
+    yield free
+    free.set()
+
+
 async def test_a_full_queue_says_when_to_come_again(bus: Bus, store: Store, tmp_path: Path) -> None:
     await active(bus, store, tmp_path)
-    async with serving(bus, store, tmp_path, max_pending=1) as served:
-        calls = [served.classifier.Classify(pb.ClassifyRequest(content=PHOTO, collection="tiny")) for _ in range(30)]
-        answers = await asyncio.gather(*calls, return_exceptions=True)
+    async with serving(bus, store, tmp_path, max_pending=1) as served, held(served, "tiny-binary") as free:
+
+        async def ask() -> object:
+            try:
+                return await served.classifier.Classify(pb.ClassifyRequest(content=PHOTO, collection="tiny"))
+            except grpc.aio.AioRpcError as error:
+                # The network answers once somebody was refused, so that somebody is, on the fastest machine as well.
+                free.set()
+                return error
+
+        answers = await asyncio.gather(*(ask() for _ in range(30)))
     refused = [a for a in answers if isinstance(a, grpc.aio.AioRpcError)]
     assert refused
     assert len(refused) < len(answers)
@@ -130,18 +156,24 @@ async def test_promotion_under_load_loses_no_request_and_mixes_no_answer(bus: Bu
     await tiny_model(store, tmp_path, version="v2", head=NO, network=tiny_network(1))
     expected = {"v1": 1 / (1 + np.exp(-3.0)), "v2": 1 / (1 + np.exp(3.0))}
     async with serving(bus, store, tmp_path) as served:
-        answers, stop = [], asyncio.Event()
+        answers, latest, stop = [], [""] * 8, asyncio.Event()
 
-        async def load() -> None:
+        async def load(client: int) -> None:
             while not stop.is_set():
                 answers.append(await served.classifier.Classify(pb.ClassifyRequest(content=PHOTO, collection="tiny")))
+                latest[client] = answers[-1].version
 
-        clients = [asyncio.create_task(load()) for _ in range(8)]
+        async def all_are_answered_by(version: str) -> None:
+            async with asyncio.timeout(120):
+                while set(latest) != {version}:  # noqa: ASYNC110 - eight of them
+                    await asyncio.sleep(0.01)
+
+        clients = [asyncio.create_task(load(client)) for client in range(8)]
+        await all_are_answered_by("v1")
         for version in ("v2", "v1", "v2"):
-            await asyncio.sleep(0.15)
             model = await served.classifier.ActivateModel(pb.ActivateModelRequest(name="tiny-binary", version=version))
             assert model.active
-        await asyncio.sleep(0.15)
+            await all_are_answered_by(version)
         stop.set()
         await asyncio.gather(*clients)
     assert {a.version for a in answers} == {"v1", "v2"}
@@ -169,7 +201,7 @@ async def test_a_version_that_fails_its_smoke_test_never_serves(bus: Bus, store:
         assert "where its card expects" in failed.value.details()
         assert await ActiveModels(bus).get("tiny-binary") == "v1"
         await ActiveModels(bus).activate("tiny-binary", "v2")
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(120):
             while await ActiveModels(bus).get("tiny-binary") != "v1":  # noqa: ASYNC110 - taken back by the service
                 await asyncio.sleep(0.02)
         assert (await served.classifier.Classify(pb.ClassifyRequest(content=PHOTO, collection="tiny"))).version == "v1"
@@ -243,14 +275,19 @@ async def test_each_model_has_its_own_metrics(bus: Bus, store: Store, tmp_path: 
 
 
 async def test_the_typed_client_comes_again_when_the_server_said(bus: Bus, store: Store, tmp_path: Path) -> None:
-    """Eight callers at once for a queue of four that waits for eight: half are refused at first, and all are answered in the end."""
+    """Eight callers at once for a queue of four that stands still until somebody was refused: all are answered in the end."""
 
     def refused() -> float:
         return REGISTRY.get_sample_value("cosmop_classifier_images_total", {"model": "again-binary", "outcome": "rejected"}) or 0.0
 
     await active(bus, store, tmp_path, "again-binary", head=YES)
-    patient = serving(bus, store, tmp_path, max_pending=4, max_batch=8, max_wait=0.1)
-    async with patient as served, ClassifierClient(f"127.0.0.1:{served.port}", collection="again") as client:
-        answers = await asyncio.gather(*(client.classify(PHOTO) for _ in range(8)))
+    before = refused()
+    full = serving(bus, store, tmp_path, max_pending=4)
+    async with full as served, held(served, "again-binary") as free, ClassifierClient(f"127.0.0.1:{served.port}", collection="again") as client:
+        asking = asyncio.gather(*(client.classify(PHOTO) for _ in range(8)))
+        async with asyncio.timeout(120):
+            while refused() == before:  # noqa: ASYNC110 - the metric does not tell
+                await asyncio.sleep(0.01)
+        free.set()
+        answers = await asking
     assert [answer.version for answer in answers] == ["v1"] * 8
-    assert refused() > 0

@@ -68,7 +68,7 @@ async def test_from_submission_to_report(stub: FidEvaluatorStub, bus: Bus, store
     watching = asyncio.create_task(watch())
     await asyncio.sleep(0.3)
     await finish(bus, store, "e-1")
-    assert (await asyncio.wait_for(watching, 10))[-1] == runs_pb2.RUN_STATE_SUCCEEDED
+    assert (await asyncio.wait_for(watching, 60))[-1] == runs_pb2.RUN_STATE_SUCCEEDED
     report = await stub.GetReport(runs_pb2.GetRunRequest(run="e-1"))
     assert report.measures[0] == fid_evaluator_pb2.Measure(name="fid", value=12.5, low=11.0, high=14.0, interval="influence")
     assert not report.measures[1].HasField("low")

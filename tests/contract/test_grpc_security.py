@@ -54,7 +54,7 @@ async def serving(**security) -> AsyncIterator[str]:
 
 async def live(address: str, **security) -> bool:
     async with channel(address, security=ClientSecurity(**security)) as link:
-        return (await grpc_service_pb2_grpc.GRPCInferenceServiceStub(link).ServerLive(pb.ServerLiveRequest(), timeout=5)).live
+        return (await grpc_service_pb2_grpc.GRPCInferenceServiceStub(link).ServerLive(pb.ServerLiveRequest(), timeout=60)).live
 
 
 async def refused(address: str, **security) -> grpc.aio.AioRpcError:

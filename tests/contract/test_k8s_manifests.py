@@ -30,7 +30,7 @@ Manifest = dict[str, Any]
 
 
 def build(folder: Path) -> list[Manifest]:
-    done = subprocess.run([find_program("kubectl"), "kustomize", str(folder)], capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run([find_program("kubectl"), "kustomize", str(folder)], capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, done.stderr
     assert not done.stderr, "kustomize warns of what will stop working"
     return [m for m in yaml.safe_load_all(done.stdout) if m]

@@ -101,7 +101,7 @@ async def test_a_watcher_sees_the_counts_grow_and_the_end(scraper: scraper_pb2_g
     for new in (1, 2):
         await Runs(bus).change("watched", lambda r, new=new: _count(r, new))
     await Runs(bus).change("watched", lambda r: setattr(r, "state", runs_pb2.RUN_STATE_SUCCEEDED))
-    await asyncio.wait_for(watching, 10)
+    await asyncio.wait_for(watching, 60)
     assert seen[0] == (runs_pb2.RUN_STATE_QUEUED, 0)
     assert [n for _, n in seen] == sorted(n for _, n in seen)
     assert seen[-1] == (runs_pb2.RUN_STATE_SUCCEEDED, 2)

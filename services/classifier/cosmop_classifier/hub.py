@@ -104,7 +104,8 @@ class Hub:
                 self._settled = True
                 continue
             name, version = change
-            if self.active_version(name) != version and _is_classifier(name):
+            # A word that is late: this process, or somebody else, has made another one active since.
+            if self.active_version(name) != version and _is_classifier(name) and await self._kv.get(name) == version:
                 await self._follow(name, version)
 
     async def _follow(self, name: str, version: str) -> None:
