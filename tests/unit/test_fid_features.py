@@ -180,7 +180,7 @@ def test_images_that_do_not_decode_are_left_out_with_their_reason(fid_inception:
         found = extract(network, [good, b"<html>", good, b"", good[:200]], 32, threads)
     assert list(found.kept) == [0, 2]
     assert found.features.shape == (2, 2048)
-    np.testing.assert_array_equal(found.features[0], found.features[1])
+    np.testing.assert_allclose(found.features[0], found.features[1], rtol=1e-4, atol=1e-5)  # their places in the batch may be computed in another order
     assert "HTML" in found.refused[1]
     assert set(found.refused) == {1, 3, 4}
 
