@@ -51,7 +51,8 @@ class HttpServer:
         except OSError as error:
             listener.close()
             raise PortTakenError(f"{self._settings.bind}:{self._settings.http_port}", "COSMOP_HTTP_PORT") from error
-        config = uvicorn.Config(self.app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=3)
+        # h11 by name: which parser is installed besides must not decide.
+        config = uvicorn.Config(self.app, http="h11", log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=3)
         self._server = _Server(config)
         self._task = asyncio.create_task(self._server.serve(sockets=[listener]))
         return int(listener.getsockname()[1])

@@ -16,7 +16,7 @@ import signal
 import sys
 from collections.abc import Awaitable, Callable, Coroutine
 from types import ModuleType, TracebackType
-from typing import Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from google.protobuf.message import Message
 
@@ -25,8 +25,6 @@ from cosmop_common.collections_kv import Collections
 from cosmop_common.consume import Handler, consume
 from cosmop_common.errors import CosmopError, UnreachableError
 from cosmop_common.facts import Facts
-from cosmop_common.grpc_server import GrpcServer, descriptor_names
-from cosmop_common.http_server import HttpServer
 from cosmop_common.jobs import JobHandler, run_jobs
 from cosmop_common.models_kv import ActiveModels
 from cosmop_common.runs import Runs
@@ -34,6 +32,10 @@ from cosmop_common.settings import ServiceSettings
 from cosmop_common.store import Store
 from cosmop_common.tasks import end_tasks
 from cosmop_common.telemetry import configure_logs
+
+if TYPE_CHECKING:
+    from cosmop_common.grpc_server import GrpcServer
+    from cosmop_common.http_server import HttpServer
 
 log = logging.getLogger(__name__)
 M = TypeVar("M", bound=Message)
@@ -83,12 +85,18 @@ class Runtime:
         self.collections = Collections(self.bus)
         await _provisioned(self.collections.start, self.settings.connect_seconds)
         if self._serving:
+            # Not loaded by a job process, whose start they would double.
+            from cosmop_common.grpc_server import GrpcServer
+            from cosmop_common.http_server import HttpServer
+
             self.grpc = GrpcServer(self.settings)
             self.http = HttpServer(self.service, self.settings, self.ready)
         return self
 
     def serve(self, add: Callable[[Any, Any], None], servicer: Any, *contracts: ModuleType) -> None:
         """Adds a gRPC servicer; ``contracts`` are the generated modules, for reflection."""
+        from cosmop_common.grpc_server import descriptor_names
+
         add(servicer, self.grpc.server)
         self.grpc.name(*descriptor_names(contracts))
 
@@ -159,8 +167,12 @@ async def _provisioned(start: Callable[[], Awaitable[None]], seconds: float) -> 
             await asyncio.sleep(0.3)
 
 
-def main(serve: Callable[[], Coroutine[Any, Any, None]], job: Callable[[float | None], Coroutine[Any, Any, None]] | None = None) -> None:
-    """The command line of every service: no argument serves; ``job`` takes jobs.
+def main(
+    serve: Callable[[], Coroutine[Any, Any, None]],
+    job: Callable[[float | None], Coroutine[Any, Any, None]] | None = None,
+    job_loop: Callable[[], asyncio.AbstractEventLoop] | None = None,
+) -> None:
+    """The command line of every service: no argument serves; ``job`` takes jobs, in an event loop that ``job_loop`` makes.
 
     Known errors end the process with one line on stderr and status 1.
     """
@@ -172,7 +184,8 @@ def main(serve: Callable[[], Coroutine[Any, Any, None]], job: Callable[[float | 
     arguments = parser.parse_args()
     try:
         if job is not None and arguments.command == "job":
-            asyncio.run(job(arguments.idle_seconds))
+            with asyncio.Runner(loop_factory=job_loop) as runner:
+                runner.run(job(arguments.idle_seconds))
         else:
             asyncio.run(serve())
     except CosmopError as error:

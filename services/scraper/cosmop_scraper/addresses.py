@@ -9,12 +9,11 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import socket
-from collections.abc import Iterable
+from functools import partial
+from typing import Protocol
 
-import httpcore
-
-from cosmop_scraper.errors import AddressRefusedError, FetchError
-from cosmop_scraper.wire import Backend
+from cosmop_scraper.errors import AddressRefusedError, FetchError, WireError
+from cosmop_scraper.wire import Backend, Stream
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
@@ -66,17 +65,26 @@ def refusal(text: str, *, allow_private: bool) -> str | None:
     return "loopback" if address.is_loopback else "private"
 
 
-class GuardedBackend(httpcore.AsyncNetworkBackend):
+class Connects(Protocol):
+    """Whoever connects."""
+
+    async def connect_tcp(self, host: str, port: int, timeout: float | None = None) -> Stream:  # noqa: ASYNC109
+        """Connects to a host. Raises ``WireError``."""
+        ...
+
+
+class GuardedBackend:
     """Connects only to permitted addresses: resolves, judges, and connects to the very address judged."""
 
-    def __init__(self, *, allow_private: bool, backend: httpcore.AsyncNetworkBackend | None = None) -> None:
+    def __init__(self, *, allow_private: bool, backend: Connects | None = None) -> None:
         self._allow_private = allow_private
         self._backend = backend or Backend()
 
     async def resolve(self, host: str, port: int) -> list[str]:
         """Permitted addresses of a host. Raises ``AddressRefusedError``, ``FetchError``."""
         try:
-            found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+            # In a thread and not by the loop: what resolves names is the system's resolver, whichever loop runs.
+            found = await asyncio.get_running_loop().run_in_executor(None, partial(socket.getaddrinfo, host, port, type=socket.SOCK_STREAM))
         except (OSError, UnicodeError) as error:
             raise FetchError(f"{host} does not resolve: {error}") from error
         addresses = list(dict.fromkeys(str(entry[4][0]) for entry in found))
@@ -87,33 +95,13 @@ class GuardedBackend(httpcore.AsyncNetworkBackend):
             raise AddressRefusedError(f"{host} is at {what}: the scraper fetches from the public internet only (allow_private_addresses is for tests)")
         return permitted
 
-    async def connect_tcp(
-        self,
-        host: str,
-        port: int,
-        timeout: float | None = None,  # noqa: ASYNC109 - httpcore's interface
-        local_address: str | None = None,
-        socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
-    ) -> httpcore.AsyncNetworkStream:
-        """Connects to the first permitted address that answers."""
-        last: Exception | None = None
+    async def connect_tcp(self, host: str, port: int, timeout: float | None = None) -> Stream:  # noqa: ASYNC109 - of each address
+        """Connects to the first permitted address that answers. Raises ``AddressRefusedError``, ``FetchError``, ``WireError``."""
+        last: WireError | None = None
         for address in await self.resolve(host, port):
             try:
-                return await self._backend.connect_tcp(address, port, timeout, local_address, socket_options)
-            except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
+                return await self._backend.connect_tcp(address, port, timeout)
+            except WireError as error:
                 last = error
         assert last is not None
         raise last
-
-    async def connect_unix_socket(
-        self,
-        path: str,
-        timeout: float | None = None,  # noqa: ARG002, ASYNC109 - httpcore's interface
-        socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,  # noqa: ARG002
-    ) -> httpcore.AsyncNetworkStream:
-        """Never: no URL leads to a socket of this machine."""
-        raise AddressRefusedError(f"{path}: sockets of this machine are not fetched from")
-
-    async def sleep(self, seconds: float) -> None:
-        """As the backend sleeps."""
-        await self._backend.sleep(seconds)

@@ -19,7 +19,6 @@ from cosmop_scraper.budget import Budget
 from cosmop_scraper.candidate import Candidate, Source
 from cosmop_scraper.download import Download, Downloader
 from cosmop_scraper.errors import FetchError, NothingFoundError, UnsupportedUrlError
-from cosmop_scraper.fetch import parse_url
 from cosmop_scraper.options import Plan
 from cosmop_scraper.patience import Network, StorePatience
 from cosmop_scraper.peers import Peers
@@ -28,6 +27,7 @@ from cosmop_scraper.queries import Queries
 from cosmop_scraper.record import Outcome, Recorder
 from cosmop_scraper.seen import Seen, url_digest
 from cosmop_scraper.tally import Tally
+from cosmop_scraper.url import parse_url
 from cosmop_scraper.verify import Finding
 
 log = logging.getLogger(__name__)

@@ -76,6 +76,18 @@ class HttpStatusError(FetchError):
         self.transient = status in {429, 500, 502, 503, 504}
 
 
+class WireError(CosmopError):
+    """A connection that could not be made, broke, or carries no HTTP."""
+
+
+class WireTimeoutError(WireError):
+    """The other side is silent for too long."""
+
+
+class ConnectionTakenError(WireError):
+    """This connection takes no further request; another one will."""
+
+
 class AddressRefusedError(FetchError):
     """The host's address is private, loopback, link-local or otherwise not of the public internet."""
 

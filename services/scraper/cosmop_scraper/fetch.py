@@ -1,14 +1,13 @@
 """One URL to its bytes: redirects, robots, pace, retries and bounds. Everything here is HTTP; nothing here knows images.
 
-httpcore (httpx's engine) speaks HTTP/1.1 and HTTP/2 over connections of our own (``connections``, ``wire``), each made to an
-address that was judged (``addresses``); a scraper needs no cookies and no redirect that it has not looked at.
+HTTP/1.1 and HTTP/2 are spoken over connections of our own (``connections``), each made to an address that was judged
+(``addresses``); a scraper needs no cookies and no redirect that it has not looked at.
 """
 
 from __future__ import annotations
 
 import asyncio
 import email.utils
-import functools
 import logging
 import time
 import zlib
@@ -16,16 +15,24 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from urllib.parse import urljoin
 
-import httpcore
-import httpx
-
 from cosmop_scraper.addresses import GuardedBackend
 from cosmop_scraper.connections import Connections
-from cosmop_scraper.errors import FetchError, FetchTimeoutError, HttpStatusError, RobotsForbiddenError, TooManyRedirectsError, UnsupportedUrlError
+from cosmop_scraper.errors import (
+    FetchError,
+    FetchTimeoutError,
+    HttpStatusError,
+    RobotsForbiddenError,
+    TooManyRedirectsError,
+    UnsupportedUrlError,
+    WireError,
+    WireTimeoutError,
+)
+from cosmop_scraper.exchange import Answer, Request
 from cosmop_scraper.politeness import Politeness
 from cosmop_scraper.pressure import Memory
 from cosmop_scraper.robots import FORBIDDEN, MAX_BYTES, RobotsTxt, Verdict
 from cosmop_scraper.settings import Settings
+from cosmop_scraper.url import Url, parse_url
 
 log = logging.getLogger(__name__)
 
@@ -57,23 +64,6 @@ class Fetched:
     def content_type(self) -> str:
         """Media type as claimed, without parameters."""
         return self.header("content-type").partition(";")[0].strip().lower()
-
-
-@functools.lru_cache(1024)
-def parse_url(url: str) -> httpx.URL:
-    """An absolute http(s) URL, normalised: IDNA, escapes, no fragment. Raises ``UnsupportedUrlError``."""
-    try:
-        parsed = httpx.URL(url.strip())
-    except (httpx.InvalidURL, UnicodeError) as error:
-        raise UnsupportedUrlError(f"{url[:200]!r} is no URL: {error}") from error
-    if parsed.scheme not in {"http", "https"} or not parsed.host:
-        raise UnsupportedUrlError(f"{url[:200]!r} is not an absolute http or https URL")
-    return parsed.copy_with(fragment=None) if parsed.fragment else parsed
-
-
-def host_of(url: httpx.URL) -> str:
-    """Host and port: what is asked politely."""
-    return url.netloc.decode()
 
 
 @dataclass
@@ -126,22 +116,22 @@ class Fetcher:
                 await asyncio.sleep(_RETRY_SECONDS * 2 ** (attempt - 1))
         raise AssertionError("the last attempt returns or raises")
 
-    async def judge(self, url: httpx.URL) -> Verdict:
+    async def judge(self, url: Url) -> Verdict:
         """What robots.txt says of a URL; its Crawl-delay is kept."""
-        origin = f"{url.scheme}://{host_of(url)}"
+        origin = url.origin
         verdict = await self.robots.judge(origin, str(url))
         if delay := await self.robots.crawl_delay(origin):
-            self.politeness.crawl_delay(host_of(url), delay)
+            self.politeness.crawl_delay(url.netloc, delay)
         return verdict
 
-    async def _follow(self, url: httpx.URL, max_bytes: int, headers: dict[str, str], *, robots: bool, clock: asyncio.Timeout) -> Fetched:
+    async def _follow(self, url: Url, max_bytes: int, headers: dict[str, str], *, robots: bool, clock: asyncio.Timeout) -> Fetched:
         verdict = Verdict()
         for _ in range(self.settings.max_redirects + 1):
             if robots:
                 verdict = verdict.stricter(await self.judge(url))
                 if verdict.decision == FORBIDDEN:
                     raise RobotsForbiddenError(str(url), verdict.detail)
-            async with self.politeness.slot(host_of(url)):
+            async with self.politeness.slot(url.netloc):
                 # The clock runs from here: waiting for one's turn is not the server's fault.
                 clock.reschedule(asyncio.get_running_loop().time() + self.settings.download_seconds)
                 answer = await self._request(url, max_bytes, headers, verdict, clock)
@@ -151,32 +141,35 @@ class Fetcher:
             target = parse_url(urljoin(str(url), answer.header("location")))
             if target.scheme == "http" and url.scheme == "https":
                 headers = {k: v for k, v in headers.items() if k != "authorization"}
-            if host_of(target) != host_of(url):
+            if target.netloc != url.netloc:
                 headers = {k: v for k, v in headers.items() if k != "authorization"}
             url = target
         raise TooManyRedirectsError(f"{url} is one redirect more than the {self.settings.max_redirects} that are followed")
 
-    async def _request(self, url: httpx.URL, max_bytes: int, headers: dict[str, str], verdict: Verdict, clock: asyncio.Timeout) -> Fetched:
-        request = httpcore.Request(
-            "GET",
-            httpcore.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path),
-            headers=list({"host": host_of(url), "user-agent": self.settings.agent, "accept-encoding": "gzip, deflate", **headers}.items()),
-            extensions={"timeout": {"connect": self.settings.connect_timeout, "read": self.settings.read_timeout, "write": self.settings.read_timeout}},
+    async def _request(self, url: Url, max_bytes: int, headers: dict[str, str], verdict: Verdict, clock: asyncio.Timeout) -> Fetched:
+        request = Request(
+            url.scheme,
+            url.ascii_host,
+            url.port,
+            url.target,
+            {"host": url.netloc, "user-agent": self.settings.agent, "accept-encoding": "gzip, deflate", **headers},
+            connect_timeout=self.settings.connect_timeout,
+            read_timeout=self.settings.read_timeout,
         )
         try:
             async with self._connections.answer(request) as response:
                 return await self._read(url, response, max_bytes, verdict, clock)
-        except httpcore.TimeoutException as error:
-            self.politeness.complain(host_of(url), None)
-            raise FetchTimeoutError(f"{url} does not answer in time ({type(error).__name__})") from error
-        except (httpcore.NetworkError, httpcore.ProtocolError, httpcore.UnsupportedProtocol, OSError) as error:
+        except WireTimeoutError as error:
+            self.politeness.complain(url.netloc, None)
+            raise FetchTimeoutError(f"{url} does not answer in time: {error}") from error
+        except (WireError, OSError) as error:
             raise FetchError(f"{url} cannot be fetched: {error or type(error).__name__}") from error
 
-    async def _read(self, url: httpx.URL, response: httpcore.Response, max_bytes: int, verdict: Verdict, clock: asyncio.Timeout) -> Fetched:
+    async def _read(self, url: Url, response: Answer, max_bytes: int, verdict: Verdict, clock: asyncio.Timeout) -> Fetched:
         fields: dict[str, list[str]] = {}
         for name, value in response.headers:
             fields.setdefault(name.decode("latin-1").lower(), []).append(value.decode("latin-1"))
-        host = host_of(url)
+        host = url.netloc
         if response.status >= 400:  # noqa: PLR2004
             retry_after = _seconds(fields.get("retry-after", [""])[0])
             if response.status in _OVERLOADED:
@@ -205,7 +198,7 @@ class Fetcher:
         return answer.status, answer.body.decode("utf-8", "replace")
 
 
-async def _bounded(response: httpcore.Response, max_bytes: int, encoding: str, url: str, grow: Callable[[int], Awaitable[None]]) -> bytes | None:
+async def _bounded(response: Answer, max_bytes: int, encoding: str, url: str, grow: Callable[[int], Awaitable[None]]) -> bytes | None:
     """The body, decoded; None when it grows past the cap, on the wire or unpacked. ``grow`` is asked before each part is kept."""
     unpack = zlib.decompressobj(wbits=47) if encoding in {"gzip", "x-gzip", "deflate"} else None
     if encoding not in {"", "identity"} and unpack is None:

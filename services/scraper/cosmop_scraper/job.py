@@ -13,6 +13,7 @@ from cosmop_common.tasks import end_tasks
 
 from cosmop_scraper.attempt import Scrape
 from cosmop_scraper.candidate import SourceContext
+from cosmop_scraper.depot import Depot
 from cosmop_scraper.download import Downloader
 from cosmop_scraper.options import Plan, plan
 from cosmop_scraper.patience import PatientFetcher, StorePatience
@@ -72,13 +73,15 @@ async def _scrape(runtime: Runtime, settings: Settings, run: RunHandle, what: Pl
             stack.push_async_callback(end_tasks, [watcher])
             downloader = Downloader(fetcher, scrape, settings.agent)
             stack.callback(downloader.close)
+            depot = Depot(runtime.store, settings)
+            stack.push_async_callback(depot.close)
             work = Scrape(
                 run,
                 stage,
                 what,
                 source,
                 downloader,
-                Recorder(runtime.facts, runtime.store, seen, collection=run.job.collection, run=run.id, source=source.name, keep_location=scrape.keep_location),
+                Recorder(runtime.facts, depot, seen, collection=run.job.collection, run=run.id, source=source.name, keep_location=scrape.keep_location),
                 seen,
                 peers,
                 pressure,

@@ -13,12 +13,12 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-import httpcore
 from cosmop_common.errors import StorageFullError, UnreachableError
 
 from cosmop_scraper.addresses import GuardedBackend
-from cosmop_scraper.errors import FetchError
-from cosmop_scraper.fetch import Fetched, Fetcher, host_of, parse_url
+from cosmop_scraper.errors import FetchError, WireError
+from cosmop_scraper.fetch import Fetched, Fetcher
+from cosmop_scraper.url import parse_url
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -94,7 +94,7 @@ class Network:
     async def _reaches(self, host: str, port: int) -> bool:
         try:
             stream = await self._backend.connect_tcp(host, port, _PROBE_SECONDS)
-        except (FetchError, httpcore.NetworkError, httpcore.TimeoutException, OSError):
+        except (FetchError, WireError, OSError):
             return False
         await stream.aclose()
         return True
@@ -118,11 +118,11 @@ class PatientFetcher(Fetcher):
             try:
                 answer = await super().get(url, max_bytes=max_bytes, accept=accept, headers=headers, robots=robots)
             except FetchError as error:
-                if error.why in _AWAY and await self.network.was_away(host_of(parse_url(url)), began):
+                if error.why in _AWAY and await self.network.was_away(parse_url(url).netloc, began):
                     continue
                 raise
             final = parse_url(answer.url)
-            self.network.answered(final.host, final.port or (443 if final.scheme == "https" else 80))
+            self.network.answered(final.ascii_host, final.port)
             return answer
 
 

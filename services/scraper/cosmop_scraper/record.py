@@ -10,10 +10,9 @@ from enum import StrEnum
 
 from cosmop_common.errors import reason_name
 from cosmop_common.facts import Facts, now
-from cosmop_common.names import image_key
 from cosmop_common.pb.cosmop.v1 import facts_pb2
-from cosmop_common.store import Store
 
+from cosmop_scraper.depot import Depot
 from cosmop_scraper.download import Download
 from cosmop_scraper.location import location_of
 from cosmop_scraper.seen import Seen
@@ -32,9 +31,9 @@ class Outcome(StrEnum):
 class Recorder:
     """Says what came of each download of one run."""
 
-    def __init__(self, facts: Facts, store: Store, seen: Seen, *, collection: str, run: str, source: str, keep_location: bool = False) -> None:
+    def __init__(self, facts: Facts, depot: Depot, seen: Seen, *, collection: str, run: str, source: str, keep_location: bool = False) -> None:
         self._facts = facts
-        self._store = store
+        self._depot = depot
         self._seen = seen
         self._collection = collection
         self._run = run
@@ -56,7 +55,7 @@ class Recorder:
             return Outcome.ERASED, ""
         if finding.refusal is None:
             # Stored under the id that the verifier counted, beside the event loop.
-            await self._store.put_new(image_key(finding.image), download.body, finding.info.media_type)
+            await self._depot.put(finding.image, download.body, finding.info.media_type)
         scraped = facts_pb2.Scraped(
             collection=self._collection,
             image=finding.image,

@@ -1,19 +1,17 @@
-"""TCP and TLS for httpcore, on asyncio's transports.
-
-httpcore's own backend goes through anyio, whose cancel scopes and task checkpoints on every read and write cost more than
-HTTP itself does (docs/decisions.md). What is here is the little that remains without them.
-"""
+"""TCP and TLS on asyncio's transports, with nothing in between: what is connected is handed to whoever speaks HTTP on it."""
 
 from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Iterable
+from collections.abc import Callable
+from typing import TypeVar, cast
 
-import httpcore
+from cosmop_scraper.errors import WireError, WireTimeoutError
 
 #: Received and not yet read; above it the server has to wait.
 _BUFFER_BYTES = 256 << 10
+Taker = TypeVar("Taker", bound=asyncio.Protocol)
 
 
 class _Protocol(asyncio.Protocol):
@@ -29,8 +27,7 @@ class _Protocol(asyncio.Protocol):
         self._full = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
+        self.transport = cast("asyncio.Transport", transport)
 
     def data_received(self, data: bytes) -> None:
         self.received += data
@@ -82,7 +79,7 @@ def _wake(future: asyncio.Future[None] | None) -> None:
         future.set_result(None)
 
 
-class Stream(httpcore.AsyncNetworkStream):
+class Stream:
     """One connection."""
 
     def __init__(self, transport: asyncio.Transport, protocol: _Protocol) -> None:
@@ -90,19 +87,19 @@ class Stream(httpcore.AsyncNetworkStream):
         self._protocol = protocol
 
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ASYNC109 - httpcore's interface
-        """What has come. Raises ``httpcore.ReadTimeout``, ``httpcore.ReadError``."""
+        """What has come. Raises ``WireError``."""
         if self._protocol.received:
             return await self._protocol.read(max_bytes)
         try:
             async with asyncio.timeout(timeout):
                 return await self._protocol.read(max_bytes)
         except TimeoutError as error:
-            raise httpcore.ReadTimeout(str(error)) from error
+            raise WireTimeoutError("nothing comes") from error
         except OSError as error:
-            raise httpcore.ReadError(str(error)) from error
+            raise WireError(str(error)) from error
 
     async def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ASYNC109 - httpcore's interface
-        """Sends bytes. Raises ``httpcore.WriteTimeout``, ``httpcore.WriteError``."""
+        """Sends bytes. Raises ``WireError``."""
         if not buffer:
             return
         try:
@@ -110,9 +107,9 @@ class Stream(httpcore.AsyncNetworkStream):
             async with asyncio.timeout(timeout):
                 await self._protocol.drained()
         except TimeoutError as error:
-            raise httpcore.WriteTimeout(str(error)) from error
+            raise WireTimeoutError("nothing more is taken") from error
         except OSError as error:
-            raise httpcore.WriteError(str(error)) from error
+            raise WireError(str(error)) from error
 
     async def aclose(self) -> None:
         """Closes at once: nothing that matters is left to be sent."""
@@ -121,23 +118,39 @@ class Stream(httpcore.AsyncNetworkStream):
     async def start_tls(
         self,
         ssl_context: ssl.SSLContext,
-        server_hostname: str | None = None,
-        timeout: float | None = None,  # noqa: ASYNC109 - httpcore's interface
+        server_hostname: str,
+        timeout: float | None = None,  # noqa: ASYNC109 - of this step
     ) -> Stream:
-        """Agrees on TLS. Raises ``httpcore.ConnectTimeout``, ``httpcore.ConnectError``."""
+        """Agrees on TLS. Raises ``WireError``."""
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(timeout):
                 transport = await loop.start_tls(self._transport, self._protocol, ssl_context, server_hostname=server_hostname)
         except TimeoutError as error:
             self._transport.abort()
-            raise httpcore.ConnectTimeout(str(error)) from error
+            raise WireTimeoutError("TLS is not agreed on") from error
         except (ssl.SSLError, OSError) as error:
             self._transport.abort()
-            raise httpcore.ConnectError(str(error)) from error
+            raise WireError(str(error)) from error
         assert transport is not None
         self._protocol.transport = transport
         return Stream(transport, self._protocol)
+
+    def hand_over(self, take: Callable[[asyncio.Transport], Taker]) -> Taker:
+        """Gives the connection to a protocol of its own; the stream is of no use any more."""
+        taker = take(self._transport)
+        self._transport.set_protocol(taker)
+        if self._protocol.received:
+            taker.data_received(bytes(self._protocol.received))
+        if self._protocol.ended:
+            taker.connection_lost(self._protocol.error)
+        return taker
+
+    @property
+    def agreed(self) -> str | None:
+        """The protocol that TLS has agreed on (RFC 7301), where it has."""
+        tls = self._transport.get_extra_info("ssl_object")
+        return tls.selected_alpn_protocol() if tls is not None else None
 
     def get_extra_info(self, info: str) -> object:
         """What httpcore asks of a stream: its TLS object, and whether an idle one has something to read, its end included."""
@@ -148,29 +161,16 @@ class Stream(httpcore.AsyncNetworkStream):
         return None
 
 
-class Backend(httpcore.AsyncNetworkBackend):
-    """Connects to addresses; looks up no names."""
+class Backend:
+    """Connects."""
 
-    async def connect_tcp(
-        self,
-        host: str,
-        port: int,
-        timeout: float | None = None,  # noqa: ASYNC109 - httpcore's interface
-        local_address: str | None = None,
-        socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,  # noqa: ARG002
-    ) -> Stream:
-        """Connects to an address. Raises ``httpcore.ConnectTimeout``, ``httpcore.ConnectError``."""
+    async def connect_tcp(self, host: str, port: int, timeout: float | None = None) -> Stream:  # noqa: ASYNC109 - of this step
+        """Connects to a host. Raises ``WireError``."""
         try:
             async with asyncio.timeout(timeout):
-                transport, protocol = await asyncio.get_running_loop().create_connection(
-                    _Protocol, host, port, local_addr=(local_address, 0) if local_address else None
-                )
+                transport, protocol = await asyncio.get_running_loop().create_connection(_Protocol, host, port)
         except TimeoutError as error:
-            raise httpcore.ConnectTimeout(str(error)) from error
+            raise WireTimeoutError(f"{host} does not take a connection") from error
         except OSError as error:
-            raise httpcore.ConnectError(str(error)) from error
+            raise WireError(str(error)) from error
         return Stream(transport, protocol)
-
-    async def sleep(self, seconds: float) -> None:
-        """As asyncio does."""
-        await asyncio.sleep(seconds)

@@ -17,10 +17,10 @@ from urllib.parse import urlencode, urlsplit
 
 from cosmop_scraper.candidate import Candidate, SourceContext
 from cosmop_scraper.errors import BlockedError, ConsentWallError, LayoutUnknownError, SearchForbiddenError, SearchPageError, SourceUnavailableError
-from cosmop_scraper.fetch import host_of, parse_url
 from cosmop_scraper.robots import FORBIDDEN, Verdict
 from cosmop_scraper.search_links import SearchResult, images_in_source, parse_imgres
 from cosmop_scraper.settings import Settings
+from cosmop_scraper.url import parse_url
 
 if TYPE_CHECKING:
     from selenium.webdriver import Chrome as Driver
@@ -134,7 +134,7 @@ class GoogleSource:
         """What robots.txt says of the search, asked once; also checks that the server is there and may be reached."""
         if self._verdict is None:
             parsed = parse_url(url)
-            await self._context.fetcher.backend.resolve(parsed.host, parsed.port or (443 if parsed.scheme == "https" else 80))
+            await self._context.fetcher.backend.resolve(parsed.ascii_host, parsed.port)
             self._verdict = await self._context.fetcher.judge(parsed)
             if self._verdict.decision == FORBIDDEN:
                 raise SearchForbiddenError(
@@ -145,7 +145,7 @@ class GoogleSource:
 
     async def _open(self, url: str, *, first: bool = True) -> PageState:
         """A page of results; the first must show some or say that there are none. Raises ``SearchPageError`` for any other."""
-        async with self._context.fetcher.politeness.slot(host_of(parse_url(url))):
+        async with self._context.fetcher.politeness.slot(parse_url(url).netloc):
             page = await self._chrome.load(url, _read)
         if not page.results and (error := complaint(page.url, page.source, blocks_only=not first)):
             raise type(error)(f"{error} (kept with the run: {await self._keep(page.source)})")

@@ -14,8 +14,8 @@ from cosmop_scraper.api import get_json
 from cosmop_scraper.bookmark import Bookmark
 from cosmop_scraper.candidate import Candidate, SourceContext
 from cosmop_scraper.errors import HttpStatusError, RateLimitedError
-from cosmop_scraper.fetch import host_of, parse_url
 from cosmop_scraper.settings import Settings
+from cosmop_scraper.url import parse_url
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +44,7 @@ class OpenverseSource:
         token = context.settings.openverse_token.get_secret_value()
         self._headers = {"authorization": f"Bearer {token}"} if token else {}
         self._page_size = _KEYED_PAGE if token else _ANONYMOUS_PAGE
-        context.fetcher.politeness.crawl_delay(host_of(parse_url(self._api)), _KEYED_INTERVAL if token else _ANONYMOUS_INTERVAL)
+        context.fetcher.politeness.crawl_delay(parse_url(self._api).netloc, _KEYED_INTERVAL if token else _ANONYMOUS_INTERVAL)
 
     @classmethod
     def unavailable(cls, settings: Settings) -> str:  # noqa: ARG003 - the interface of all sources

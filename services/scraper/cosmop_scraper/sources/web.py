@@ -12,11 +12,12 @@ from cosmop_common.errors import CosmopError, InvalidInputError
 
 from cosmop_scraper.candidate import Candidate, SourceContext
 from cosmop_scraper.errors import FetchError, SourceOptionError
-from cosmop_scraper.fetch import Fetched, parse_url
+from cosmop_scraper.fetch import Fetched
 from cosmop_scraper.html_page import HtmlPage, read_page
 from cosmop_scraper.robots import Verdict, judge_tags
 from cosmop_scraper.settings import Settings
 from cosmop_scraper.sitemap import MAX_BYTES, SitemapError, SitemapPage, read_sitemap
+from cosmop_scraper.url import parse_url
 
 log = logging.getLogger(__name__)
 
@@ -130,10 +131,9 @@ class WebSource:
     async def _sitemaps(self, query: str) -> list[str]:
         """The sitemap that a query is, or those that its site's robots.txt names, or the usual one."""
         url = parse_url(query)
-        if url.path.lower().endswith((".xml", ".xml.gz", ".txt")):
+        if url.target.partition("?")[0].lower().endswith((".xml", ".xml.gz", ".txt")):
             return [query]
-        origin = f"{url.scheme}://{url.netloc.decode()}"
-        return await self._context.fetcher.robots.sitemaps(origin) or [f"{origin}/sitemap.xml"]
+        return await self._context.fetcher.robots.sitemaps(url.origin) or [f"{url.origin}/sitemap.xml"]
 
 
 def _text(answer: Fetched) -> str:
