@@ -173,7 +173,7 @@ async def test_batches_fill_and_each_caller_gets_its_own_score() -> None:
         return batch[:, 0].astype(np.float64) * 2
 
     with ThreadPoolExecutor(1) as pool:
-        batcher = Batcher(double, pool, size=4, seconds=0.01)
+        batcher = Batcher(double, pool, size=4, seconds=0.3)
         answers = await asyncio.gather(*(batcher.score(np.array([i], np.float32)) for i in range(10)))
         await batcher.close()
     assert answers == [2 * i for i in range(10)]
