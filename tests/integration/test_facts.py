@@ -70,9 +70,12 @@ async def test_replay_ends_and_follow_goes_on(bus: Bus) -> None:
             seen.append(stored.sequence)
 
     task = asyncio.create_task(follow())
-    await asyncio.sleep(0.3)
-    await facts.create(facts_pb2.Scraped(collection="c", image="f" * 64))
-    await asyncio.sleep(0.3)
+    async with asyncio.timeout(60):
+        while len(seen) < 10:  # noqa: ASYNC110 - following goes on beside
+            await asyncio.sleep(0.01)
+        await facts.create(facts_pb2.Scraped(collection="c", image="f" * 64))
+        while len(seen) < 11:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
     task.cancel()
     assert seen == list(range(291, 302))
 
