@@ -20,6 +20,7 @@ from cosmop_common.records import EvaluationRecord
 from cosmop_common.runs import Runs
 from cosmop_common.settings import ConnectionSettings
 from cosmop_common.store import Store
+from cosmop_common.topology import provision
 from cosmop_fid_evaluator.frechet import frechet_value
 from cosmop_fid_evaluator.networks import Networks
 from cosmop_fid_evaluator.protocol import Protocol
@@ -32,11 +33,12 @@ PARTS = -(-REFERENCE // CHUNK)
 
 
 class Slow:
-    """A small feature network that takes its time and counts; ``gate`` holds it until it is opened."""
+    """A small feature network that takes its time and counts; ``gate`` holds it until it is opened, ``together`` until the others have begun."""
 
     weights_sha256 = "0" * 64
 
-    def __init__(self, seconds: float = 0.2) -> None:
+    def __init__(self, seconds: float = 0.2, together: threading.Barrier | None = None) -> None:
+        self.together = together
         self.images, self.seconds, self.gate, self.begun = 0, seconds, threading.Event(), threading.Event()
         self.gate.set()
 
@@ -44,8 +46,10 @@ class Slow:
         return np.asarray(image.resize((4, 4)), np.float32).transpose(2, 0, 1)
 
     def features(self, arrays: np.ndarray) -> np.ndarray:
+        if self.together and not self.begun.is_set():
+            self.together.wait(240)
         self.begun.set()
-        assert self.gate.wait(90)
+        assert self.gate.wait(240)
         time.sleep(self.seconds)
         self.images += len(arrays)
         return arrays.reshape(len(arrays), -1)
@@ -60,12 +64,8 @@ class One(Networks):
         return self.network
 
 
-def evaluator(store: Store, network: Slow) -> Evaluator:
-    return Evaluator(store, CHUNK, One(network), shared_from=64, silence=1.0)
-
-
-def handlers(store: Store, network: Slow) -> dict:
-    work = evaluator(store, network)
+def handlers(store: Store, network: Slow, silence: float = 1.0) -> dict:
+    work = Evaluator(store, CHUNK, One(network), shared_from=64, silence=silence)
     return {"evaluate": work, "extract_features": work.extract}
 
 
@@ -93,9 +93,9 @@ async def start(bus: Bus, run: str) -> None:
     await submit(bus, Runs(bus), "fid-evaluator", job)
 
 
-async def work(bus: Bus, settings: ConnectionSettings, store: Store, *networks: Slow) -> None:
+async def work(bus: Bus, settings: ConnectionSettings, store: Store, *networks: Slow, silence: float = 1.0) -> None:
     """As many workers as networks, until no job is left."""
-    await asyncio.gather(*(work_off(bus, "fid-evaluator", handlers(store, network), settings) for network in networks))
+    await asyncio.gather(*(work_off(bus, "fid-evaluator", handlers(store, network, silence), settings) for network in networks))
 
 
 async def value(store: Store, run: str) -> float:
@@ -103,13 +103,17 @@ async def value(store: Store, run: str) -> float:
 
 
 async def test_any_number_of_workers_gives_the_same_number(bus: Bus, store: Store, settings: ConnectionSettings) -> None:
+    settings = settings.model_copy(update={"ack_wait": 60.0})
+    await provision(bus.js, settings)
     expected, values = await store_sets(store), []
     for count in (1, 2, 3):
         async for key in store.list("features/"):
             await store.delete(key)
-        networks = [Slow() for _ in range(count)]
+        # Each has a part before any of them has finished one, and however slow this machine is, silence is no death.
+        together = threading.Barrier(count)
+        networks = [Slow(0.0, together) for _ in range(count)]
         await start(bus, f"e-{count}")
-        await work(bus, settings, store, *networks)
+        await work(bus, settings, store, *networks, silence=300.0)
         values.append(await value(store, f"e-{count}"))
         # Nothing twice; whoever was free has helped.
         assert sum(n.images for n in networks) == REFERENCE + CANDIDATE
@@ -141,12 +145,12 @@ async def test_what_a_killed_worker_had_taken_is_done_by_another(bus: Bus, store
     await start(bus, "e-9")
     working = asyncio.create_task(work(bus, settings, store, network))
     # Only once the evaluation is at its first part: the helper must find parts, and not the evaluation.
-    await asyncio.to_thread(network.begun.wait, 60)
+    await asyncio.to_thread(network.begun.wait, 240)
     code, paths = "import asyncio, test_fid_shared; asyncio.run(test_fid_shared.be_stuck())", {"PYTHONPATH": os.pathsep.join(sys.path)}
     child = await asyncio.create_subprocess_exec(sys.executable, "-c", code, env=os.environ | environment | paths, stdout=asyncio.subprocess.PIPE)
     try:
         assert child.stdout is not None
-        assert await asyncio.wait_for(child.stdout.readline(), 60) == b"begun\n"
+        assert await asyncio.wait_for(child.stdout.readline(), 240) == b"begun\n"
     finally:
         os.kill(child.pid, signal.SIGKILL)
         await child.wait()
@@ -161,11 +165,14 @@ async def test_what_a_killed_worker_had_taken_is_done_by_another(bus: Bus, store
 
 async def test_a_cancelled_evaluation_takes_its_parts_along(bus: Bus, store: Store, settings: ConnectionSettings) -> None:
     await store_sets(store)
-    network, runs = Slow(0.3), Runs(bus)
+    network, runs = Slow(0.5), Runs(bus)
+    network.gate.clear()
     await start(bus, "e-10")
     working = asyncio.create_task(work(bus, settings, store, network))
-    await asyncio.to_thread(network.begun.wait, 60)
+    await asyncio.to_thread(network.begun.wait, 240)
     await runs.cancel("e-10")
+    await asyncio.sleep(0.5)
+    network.gate.set()
     await working
     assert (await runs.get("e-10")).state == runs_pb2.RUN_STATE_CANCELLED
     states = {p.state for p in await runs.list(kind="fid-evaluator.extract_features")}
