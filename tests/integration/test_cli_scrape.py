@@ -93,7 +93,7 @@ async def test_from_a_line_to_images(
     free.clear()
     command = asyncio.create_task(scrapes.scrape(target, scrapes.Wish([str(folder)], str(tmp_path / "c.yaml"), "folder", run="mine")))
     shown = ""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(120):
         while "; " not in shown:
             await asyncio.sleep(0.01)
             shown += capsys.readouterr().out

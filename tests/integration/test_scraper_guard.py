@@ -62,7 +62,7 @@ def wire(monkeypatch: pytest.MonkeyPatch) -> Rerouted:
 
 @contextlib.asynccontextmanager
 async def guarded(wire: Rerouted) -> AsyncIterator[Fetcher]:
-    fetcher = Fetcher(Settings(fetch_attempts=1, connect_timeout=2), Politeness(1000, 8), respect_robots=True, allow_private=False)
+    fetcher = Fetcher(Settings(fetch_attempts=1, connect_timeout=60), Politeness(1000, 8), respect_robots=True, allow_private=False)
     fetcher._connections._backend = GuardedBackend(allow_private=False, backend=wire)
     try:
         yield fetcher

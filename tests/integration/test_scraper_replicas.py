@@ -55,34 +55,44 @@ async def asks(process: subprocess.Popen[str]) -> None:
     assert await asyncio.to_thread(process.stdout.readline) == "asks\n"
 
 
-def busiest_rate(times: list[float]) -> float:
-    """The highest rate over any ``SECONDS`` of a test, its beginning and end included."""
+def busiest(times: list[float]) -> int:
+    """The most requests in any ``SECONDS`` of a test, its beginning and end included."""
     most = first = 0
     for last, at in enumerate(times):
         while at - times[first] >= SECONDS:
             first += 1
         most = max(most, last - first + 1)
-    return most / SECONDS
+    return most
+
+
+def lately(times: list[float], seconds: float) -> int:
+    """Requests of the last so many seconds."""
+    now = asyncio.get_running_loop().time()
+    return sum(t > now - seconds for t in times)
+
+
+def bound(count: int) -> float:
+    """Requests in ``SECONDS`` at the limit and a tenth, and those that a machine may have held up until then: each replica has three on their way."""
+    return RATE * 1.1 * SECONDS + 3 * count
 
 
 @pytest.mark.parametrize("count", [1, 2, 4, 8])
 async def test_the_rate_that_one_host_sees_stays_within_its_limit(bus: Bus, environment: dict[str, str], count: int) -> None:
     async with serving({"/x": lambda r: r.answer(b"x")}) as server:
-        with replicas(f"{server.origin}/x", 60) as start:
+        with replicas(f"{server.origin}/x", 900) as start:
             started = [start() for _ in range(count)]
             await asyncio.gather(*map(asks, started))
-            settled = asyncio.get_running_loop().time() + 0.7
             await asyncio.sleep(0.7 + SECONDS)
-            within = [t for t in server.times if settled <= t < settled + SECONDS]
-    assert len(within) / SECONDS <= RATE * 1.1
-    assert len(within) / SECONDS >= RATE * 0.5  # a loaded machine is late, never early
-    assert busiest_rate(server.times) <= RATE * 1.1  # while they come, too
+            # Nor is the limit left unused by their sharing it; a loaded machine may need a while to get there.
+            async with asyncio.timeout(240):
+                while lately(server.times, SECONDS) < RATE * 0.5 * SECONDS:  # noqa: ASYNC110
+                    await asyncio.sleep(0.1)
+    assert busiest(server.times) <= bound(count)  # while they come, too
 
 
 async def test_replicas_come_and_are_killed_and_the_rate_holds(bus: Bus, environment: dict[str, str]) -> None:
-    loop = asyncio.get_running_loop()
     async with serving({"/x": lambda r: r.answer(b"x")}) as server:
-        with replicas(f"{server.origin}/x", 60) as start:
+        with replicas(f"{server.origin}/x", 900) as start:
             await asks(start())
             await asyncio.sleep(1.2)
             second, third = start(), start()
@@ -90,20 +100,27 @@ async def test_replicas_come_and_are_killed_and_the_rate_holds(bus: Bus, environ
             await asyncio.sleep(1)
             second.kill()
             third.kill()
-            killed = loop.time()
-            await asyncio.sleep(5.5)
-            rate_again = len([t for t in server.times if t > killed + 4]) / 1.5
-    assert busiest_rate(server.times) <= RATE * 1.1
-    assert rate_again >= RATE * 0.5  # who is dead gets no share
+            await asyncio.sleep(1.6)  # what they had asked is over
+            # Who is dead gets no share: a third of the rate becomes more than half of it.
+            async with asyncio.timeout(120):
+                while lately(server.times, 1.5) < RATE * 0.5 * 1.5:  # noqa: ASYNC110
+                    await asyncio.sleep(0.1)
+    assert busiest(server.times) <= bound(3)
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    async with asyncio.timeout(60):
+        while not holds():  # noqa: ASYNC110 - what peers say of each other is heard, not told
+            await asyncio.sleep(0.02)
 
 
 async def test_where_nats_is_away_the_shares_stay(bus: Bus, settings: ConnectionSettings, nats_server: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(peers_module, "_FORGOTTEN_SECONDS", 0.6)
+    monkeypatch.setattr(peers_module, "_FORGOTTEN_SECONDS", 1.0)
+    monkeypatch.setattr(peers_module, "_BEAT_SECONDS", 0.05)
     mine, other = [await Peers.join(bus, "c", lambda _digest: None) for _ in range(2)]
     await mine.arrive("a.example")
     await other.arrive("a.example")
-    await asyncio.sleep(0.6)
-    assert mine.sharing("a.example") == 2
+    await until(lambda: mine.sharing("a.example") == other.sharing("a.example") == 2)
 
     async def lost(*_: object) -> None:
         raise nats.errors.ConnectionClosedError
@@ -114,12 +131,12 @@ async def test_where_nats_is_away_the_shares_stay(bus: Bus, settings: Connection
         assert mine.sharing("a.example") == other.sharing("a.example") == 2
     assert other._task is not None
     await end_tasks([other._task])  # as good as dead
-    await asyncio.sleep(1.5)
-    assert mine.sharing("a.example") == 1
+    await until(lambda: mine.sharing("a.example") == 1)
     await mine.leave()
 
 
-async def test_of_those_who_claim_at_once_one_has_it(bus: Bus, settings: ConnectionSettings) -> None:
+async def test_of_those_who_claim_at_once_one_has_it(bus: Bus, settings: ConnectionSettings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(peers_module, "_OBJECTION_SECONDS", 1.0)  # all four speak from one thread, which may be held up
     buses = [await Bus.connect(settings, "peer") for _ in range(3)]
     peers = [await Peers.join(b, "c", lambda _digest: None) for b in buses]
     digests = [i.to_bytes(8, "big") for i in range(200)]
@@ -140,7 +157,8 @@ async def test_of_those_who_claim_at_once_one_has_it(bus: Bus, settings: Connect
 
 
 @pytest.mark.parametrize("later", [0.0, 1.0])
-async def test_two_jobs_fetch_nothing_twice(bus: Bus, store: Store, tmp_path: Path, later: float) -> None:
+async def test_two_jobs_fetch_nothing_twice(bus: Bus, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, later: float) -> None:
+    monkeypatch.setattr(peers_module, "_OBJECTION_SECONDS", 0.3)  # both speak from one thread, which may be held up
     bench = Bench(bus, store)
     await bench.collection(requests_per_second=25)  # slow enough that most are on their way when the later one comes
     for i in range(40):
@@ -164,9 +182,12 @@ async def test_two_jobs_fetch_nothing_twice(bus: Bus, store: Store, tmp_path: Pa
         async def work(after: float) -> None:
             await asyncio.sleep(after)
             async with Runtime("scraper", settings, serving=False) as runtime:
-                await runtime.run_jobs({"scrape": scrape_handler(runtime, settings)}, idle_seconds=1)
+                working = asyncio.create_task(runtime.run_jobs({"scrape": scrape_handler(runtime, settings)}))
+                await asyncio.gather(*(bench.ended(run.id) for run in runs))
+                runtime.stopping.set()
+                await working
 
-        await asyncio.wait_for(asyncio.gather(work(0), work(later)), 60)
+        await asyncio.wait_for(asyncio.gather(work(0), work(later)), 240)
         fetched = Counter(path for path in server.asked if path.endswith(".jpg"))
     ended = [await bench.runs.get(run.id) for run in runs]
     assert [run.state for run in ended] == [runs_pb2.RUN_STATE_SUCCEEDED] * 2, [run.error for run in ended]
