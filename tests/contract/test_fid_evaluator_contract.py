@@ -36,7 +36,7 @@ async def stub(bus: Bus, store: Store) -> AsyncIterator[FidEvaluatorStub]:
     await server.stop()
 
 
-def request(run: str, **more: str) -> fid_evaluator_pb2.EvaluateRequest:
+def request(run: str, **more: object) -> fid_evaluator_pb2.EvaluateRequest:
     evaluate = runs_pb2.EvaluateJob(reference="prefix:a/", candidate="prefix:b/", **more)
     return fid_evaluator_pb2.EvaluateRequest(collection="c", run=run, evaluate=evaluate)
 
@@ -81,7 +81,16 @@ async def test_from_submission_to_report(stub: FidEvaluatorStub, bus: Bus, store
 
 
 async def test_what_cannot_be_is_refused_before_it_is_queued(stub: FidEvaluatorStub) -> None:
-    for bad, word in ((request("e-3", protocol="fvd"), "known are fid"), (fid_evaluator_pb2.EvaluateRequest(), "reference"), (request("a.b"), "a.b")):
+    elsewhere = request("e-3")
+    elsewhere.evaluate.candidate = "folder:x"
+    for bad, word in (
+        (request("e-3", protocol="fvd"), "known are fid"),
+        (fid_evaluator_pb2.EvaluateRequest(), "reference"),
+        (request("a.b"), "a.b"),
+        (request("e-3", measures=["is"]), "known are kid"),
+        (request("e-3", resolution=100_000), "at most 4096"),
+        (elsewhere, "'folder:x' names no image set"),
+    ):
         with pytest.raises(grpc.aio.AioRpcError) as refused:
             await stub.Evaluate(bad)
         assert refused.value.code() == grpc.StatusCode.INVALID_ARGUMENT

@@ -15,6 +15,7 @@ import pytest
 from cosmop_common import names
 from cosmop_common.bus import Bus
 from cosmop_common.datasets import ManifestRow, write_manifest
+from cosmop_common.errors import InvalidInputError
 from cosmop_common.imagesets import open_set, pack, read_set
 from cosmop_common.jobs import run_jobs, submit
 from cosmop_common.pb.cosmop.v1 import runs_pb2
@@ -204,6 +205,17 @@ async def test_bad_input_fails_at_once_and_says_why(bus: Bus, store: Store, sett
     ended = await runs.get(run)
     assert ended.state == runs_pb2.RUN_STATE_FAILED
     assert message in ended.error
+
+
+async def test_a_folder_of_keys_is_taken_with_and_without_its_slash(bus: Bus, store: Store) -> None:
+    for key in ("mine/1", "mine/sub/2", "mine-too/3", "loose-4", "loose-5"):
+        await store.put(key, picture(1))
+    for spec in ("prefix:mine", "prefix:mine/", "prefix:/mine/"):
+        assert (await open_set(store, spec)).names == ["mine/1", "mine/sub/2"]
+    assert (await open_set(store, "prefix:loose")).names == ["loose-4", "loose-5"]
+    for spec in ("prefix:", "prefix:/"):
+        with pytest.raises(InvalidInputError, match="names no image set"):
+            await open_set(store, spec)
 
 
 async def test_a_set_is_read_by_name_in_one_order(bus: Bus, store: Store) -> None:

@@ -195,3 +195,15 @@ def test_tinted_samples_are_found_and_brighter_ones_are_not() -> None:
     assert found.reference.value == pytest.approx(0.05, abs=0.01)
     with pytest.raises(TooFewImagesError, match="colours"):
         colour_leak(real[:19], tint)
+
+
+def test_equal_images_are_no_distance_apart() -> None:
+    # As networks give them: large against their differences, equal but for float32's rounding.
+    x = (np.abs(draw(40, 30, 64)) * 5 + 3).astype(np.float32)
+    twice = np.concatenate([x, x * np.float32(1 + 1e-7)])
+    found = copies(twice, x + np.float32(1e-6))
+    assert (found.ratio == 0).all()
+    assert np.isfinite(copies(twice, draw(41, 10, 64)).ratio).all()
+    same = np.repeat(x[:1], 20, axis=0)
+    shares = prdc(same, same)
+    assert [s.value for s in (shares.precision, shares.recall, shares.coverage)] == [1, 1, 1]

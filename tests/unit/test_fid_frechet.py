@@ -65,6 +65,10 @@ def test_features_that_never_vary_do_no_harm() -> None:
 def test_a_set_is_no_distance_from_itself() -> None:
     x = draw(5, 50, 80)
     assert frechet_value(x, x) < 1e-9
+    assert influence_interval(frechet_with_influence(x, x))[1] < 1e-3
+    assert bootstrap_interval(frechet_value, x, x, rounds=10)[0] == 0
+    same = np.ones((6, 80), np.float32)
+    assert frechet_with_influence(same, same).value == frechet_with_influence(same, same).standard_error == 0
     assert frechet_value(x.astype(np.float32), x[::-1].astype(np.float32)) < 1e-9
 
 

@@ -4,7 +4,8 @@
 ``dataset:<collection>/<version>?split=train&label=sport``  images of a dataset version; both filters optional
 ``samples:<gan run>/<images shown>``                        a snapshot's samples
 ``synthetic:<generate run>``                                a synthetic set
-``prefix:<key prefix>``                                     all objects below a prefix
+``prefix:<folder>``                                         all objects below a folder of keys, with or without a slash
+                                                            at its end; where there is none, all whose keys begin so
 =========================================================  =====================================================
 """
 
@@ -46,6 +47,17 @@ def pack(images: Iterable[tuple[str, bytes]]) -> bytes:
     return sink.getvalue()
 
 
+_KINDS = ("dataset", "samples", "synthetic", "prefix")
+
+
+def check_set(spec: str) -> tuple[str, str]:
+    """Kind of a set, and what to take. Raises ``InvalidInputError``: no such kind, or nothing to take."""
+    kind, _, rest = spec.partition(":")
+    if kind not in _KINDS or not rest.strip("/ "):
+        raise InvalidInputError(f"{spec!r} names no image set: expected dataset:, samples:, synthetic: or prefix: and what to take")
+    return kind, rest
+
+
 @dataclass(frozen=True)
 class ImageSet:
     """A set that was found: its images are known by name, and read when they are needed. Make it with ``open_set``.
@@ -78,7 +90,7 @@ async def open_set(store: Store, spec: str, *, limit: int = 0) -> ImageSet:
         InvalidInputError: the string names no kind of set.
         NotFoundError: the set does not exist.
     """
-    kind, _, rest = spec.partition(":")
+    kind, rest = check_set(spec)
     if kind in {"samples", "synthetic"}:
         key = run_key(*_sample_key(rest)) if kind == "samples" else (await SyntheticRecord.load(store, run_key(rest, "synthetic.json"))).samples
         archive = zipfile.ZipFile(io.BytesIO(await store.get(key)))
@@ -89,10 +101,10 @@ async def open_set(store: Store, spec: str, *, limit: int = 0) -> ImageSet:
         return ImageSet(spec, _choose(archive.namelist(), limit), content_addressed=False, _read=member)
     if kind == "dataset":
         keys = {name: image_key(name) for name in await _dataset_names(store, rest)}
-    elif kind == "prefix":
-        keys = {key: key async for key in store.list(rest)}
     else:
-        raise InvalidInputError(f"{spec!r} names no image set: expected dataset:, samples:, synthetic: or prefix: and what to take")
+        # "mine" is not "mine-too": a folder's name takes its folder, and only a name of none takes all keys that begin so.
+        folder = rest.strip("/")
+        keys = {key: key async for key in store.list(f"{folder}/")} or {key: key async for key in store.list(folder)}
 
     async def stored(name: str) -> bytes:
         return await _read(store, spec, keys[name])

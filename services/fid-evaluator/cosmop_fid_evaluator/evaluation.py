@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from cosmop_common.records import MeasureRecord
 
-from cosmop_fid_evaluator.errors import TooFewImagesError, UnknownMeasureError
+from cosmop_fid_evaluator.asked import check_measures
+from cosmop_fid_evaluator.errors import TooFewImagesError
 from cosmop_fid_evaluator.extrapolation import frechet_infinity
 from cosmop_fid_evaluator.frechet import frechet_value, frechet_with_influence
 from cosmop_fid_evaluator.intervals import bootstrap_interval, influence_interval, wilson_interval
@@ -35,13 +36,6 @@ class Outcome:
     measures: list[MeasureRecord]
     warnings: list[str]
     copies: Copies | None
-
-
-def check_measures(names: Sequence[str]) -> None:
-    """Raises ``UnknownMeasureError``, before hours are spent."""
-    known = [*_FURTHER, "copies", "leaks"]
-    if unknown := set(names) - {*known}:
-        raise UnknownMeasureError(f"there is no measure {', '.join(sorted(unknown))}: known are {', '.join(known)}")
 
 
 def evaluate(protocol: Protocol, reference: Features, candidate: Features, names: Sequence[str] = ()) -> Outcome:

@@ -33,8 +33,10 @@ def influence_interval(distance: Distance) -> Interval:
     return normal_interval(distance.value, distance.standard_error, at_least=0.0)
 
 
-def bootstrap_interval(measure: Callable[[Features, Features], float], first: Features, second: Features, *, rounds: int = 200, seed: int = 0) -> Interval:
-    """Bootstrap: both sets drawn again with replacement, ``rounds`` times.
+def bootstrap_interval(
+    measure: Callable[[Features, Features], float], first: Features, second: Features, *, rounds: int = 200, seed: int = 0, at_least: float = 0.0
+) -> Interval:
+    """Bootstrap: both sets drawn again with replacement, ``rounds`` times; cut at what the measure cannot be below.
 
     The deviations are taken about the mean of the draws, not about the value: repeated images shift a Frechet distance
     upwards, and the percentile form would miss the value itself (Davison and Hinkley, Bootstrap Methods, section 5.2).
@@ -44,7 +46,7 @@ def bootstrap_interval(measure: Callable[[Features, Features], float], first: Fe
     drawn = [measure(first[rng.integers(0, len(first), len(first))], second[rng.integers(0, len(second), len(second))]) for _ in range(rounds)]
     deviations = np.asarray(drawn) - np.mean(drawn)
     low, high = np.quantile(deviations, (0.025, 0.975))
-    return float(value - high), float(value - low)
+    return max(at_least, float(value - high)), float(value - low)
 
 
 def wilson_interval(hits: float, n: int) -> Interval:

@@ -13,6 +13,10 @@ from cosmop_fid_evaluator.intervals import Interval, normal_interval, wilson_int
 from cosmop_fid_evaluator.moments import Features, Matrix
 
 _BLOCK = 1024
+#: Squared distances below this share of the vectors' own squares are 0: equal images differ by that in float32 already.
+_EQUAL = 1e-10
+#: Twice the same training image: what lies beside it is no copy, at any distance.
+_NO_FELLOW = 1e-9
 
 
 @dataclass(frozen=True)
@@ -93,8 +97,8 @@ def copies(reference: Features, candidate: Features) -> Copies:
     for rows, distance in _blocks(candidate, reference):
         nearest[rows] = distance.argmin(axis=1)
         distances[rows] = distance.min(axis=1)
-    # Two equal training images are 0 apart: a candidate on them is a copy (0 / tiny), one beside them is none.
-    return Copies(nearest, distances / np.maximum(fellow[nearest], np.finfo(np.float64).tiny))
+    # Two equal training images are 0 apart: a candidate on them is a copy (0 over next to nothing), one beside them is none.
+    return Copies(nearest, distances / np.maximum(fellow[nearest], _NO_FELLOW))
 
 
 def _proportion(hits: NDArray[np.bool_]) -> Share:
@@ -117,5 +121,7 @@ def _blocks(x: Features, y: Features) -> Iterator[tuple[slice, Matrix]]:
     for start in range(0, len(wide_x), _BLOCK):
         rows = slice(start, min(start + _BLOCK, len(wide_x)))
         part = wide_x[rows]
-        squares = (part * part).sum(axis=1)[:, None] + square_y[None, :] - 2 * part @ wide_y.T
-        yield rows, np.sqrt(np.clip(squares, 0, None))
+        sizes = (part * part).sum(axis=1)[:, None] + square_y[None, :]
+        squares = sizes - 2 * part @ wide_y.T
+        squares[squares < _EQUAL * sizes] = 0
+        yield rows, np.sqrt(squares)

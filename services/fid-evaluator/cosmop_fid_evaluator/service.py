@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
-from cosmop_common.errors import InvalidInputError, NotFoundError, NotReadyError
+from cosmop_common.errors import NotFoundError, NotReadyError
 from cosmop_common.jobs import submit
 from cosmop_common.names import run_key, token
 from cosmop_common.pb.cosmop.v1 import fid_evaluator_pb2, runs_pb2
@@ -15,7 +15,7 @@ from cosmop_common.records import EvaluationRecord
 from cosmop_common.runs import ENDED
 from cosmop_common.runtime import Runtime
 
-from cosmop_fid_evaluator.protocol import find_protocol
+from cosmop_fid_evaluator.asked import check_asked
 from cosmop_fid_evaluator.settings import SERVICE
 
 _KIND = f"{SERVICE}.evaluate"
@@ -28,11 +28,9 @@ class Evaluations(FidEvaluatorServicer):
         self._runtime = runtime
 
     async def Evaluate(self, request: fid_evaluator_pb2.EvaluateRequest, context: Any) -> runs_pb2.Run:  # noqa: ARG002, N802
-        """Starts an evaluation. INVALID_ARGUMENT: an unknown protocol, a set that is not named."""
+        """Starts an evaluation. INVALID_ARGUMENT: an unknown protocol or measure, a set that is not named, a resolution out of bounds."""
         evaluate = request.evaluate
-        if not (evaluate.reference and evaluate.candidate):
-            raise InvalidInputError("an evaluation needs evaluate.reference and evaluate.candidate: dataset:, samples:, synthetic: or prefix: and what to take")
-        find_protocol(evaluate.protocol)
+        check_asked(evaluate)
         job = runs_pb2.Job(run=token(request.run) if request.run else "", collection=request.collection, parent=request.parent, evaluate=evaluate)
         return await submit(self._runtime.bus, self._runtime.runs, SERVICE, job)
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
 
-from cosmop_common.errors import InvalidInputError, NotFoundError
+from cosmop_common.errors import NotFoundError
 from cosmop_common.imagesets import ImageSet, open_set
 from cosmop_common.names import evaluation_key, run_key
 from cosmop_common.pb.cosmop.v1 import runs_pb2
@@ -18,9 +18,10 @@ from cosmop_common.records import EvaluationRecord, MeasureRecord
 from cosmop_common.run_handle import RunHandle, StageHandle
 from cosmop_common.store import Store
 
+from cosmop_fid_evaluator.asked import check_asked
 from cosmop_fid_evaluator.copies_sheet import copies_rows, copies_sheet
 from cosmop_fid_evaluator.errors import TooFewImagesError
-from cosmop_fid_evaluator.evaluation import Outcome, check_measures, evaluate, leak_measures
+from cosmop_fid_evaluator.evaluation import Outcome, evaluate, leak_measures
 from cosmop_fid_evaluator.leaks import colour_leak, rotation_leak
 from cosmop_fid_evaluator.measured_set import MeasuredSet, Measurer, Origin, Part
 from cosmop_fid_evaluator.networks import MeanColour, Networks
@@ -95,10 +96,7 @@ class Evaluator:
 
     async def _evaluate(self, run: RunHandle) -> EvaluationRecord:
         job, started = run.job.evaluate, time.monotonic()
-        protocol = find_protocol(job.protocol)
-        check_measures(job.measures)
-        if not (job.reference and job.candidate):
-            raise InvalidInputError("an evaluation needs a reference and a candidate set: dataset:, samples:, synthetic: or prefix: and what to take")
+        protocol = check_asked(job)
         with run.stage("evaluate", unit="images") as stage:
             reference = await open_set(self.store, job.reference, limit=job.max_images)
             candidate = await open_set(self.store, job.candidate, limit=job.max_images)

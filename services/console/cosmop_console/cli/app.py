@@ -202,18 +202,23 @@ def train_human_detector(  # noqa: PLR0913, PLR0917 - each is an option of the c
 
 
 @app.command()
-def evaluate(
+def evaluate(  # noqa: PLR0913, PLR0917 - each is an option of the command
     reference: Annotated[
         str, typer.Argument(help="dataset:<collection>/<version>[?split=..&label=..], samples:<run>/<images>, synthetic:<run>, prefix:<keys>.")
     ],
     candidate: Annotated[str, typer.Argument(help="The set to judge, named likewise.")],
-    protocol: Annotated[str, typer.Option(help="fid, fd-efficientnet_lite0.")] = "fid",
+    protocol: Annotated[str, typer.Option(help="fid, fid-bf16, fid-clean, fid-torchmetrics, fd-efficientnet_lite0.")] = "fid",
+    measures: Annotated[str, typer.Option(help="Further ones, by commas: kid, prdc, infinity, bootstrap, copies, leaks.")] = "kid,prdc",
+    resolution: Annotated[int | None, typer.Option(min=0, help="Side that both sets are reduced to first; 0: not; default: the generator's.")] = None,
+    max_images: Annotated[int, typer.Option(min=0, help="At most so many of each set, chosen by hash; 0: all.")] = 0,
     collection: Annotated[str, typer.Option(help="Collection that the evaluation is listed under.")] = "",
     home: Home = OUT,
     endpoint: Endpoint = "",
 ) -> None:
     """Measure how far one set of stored images is from another."""
-    asyncio.run(calls.evaluate(target.find(home, endpoint), reference, candidate, protocol, collection))
+    wanted = [m.strip() for m in measures.split(",") if m.strip()]
+    job = runs_pb2.EvaluateJob(reference=reference, candidate=candidate, protocol=protocol, measures=wanted, resolution=resolution, max_images=max_images)
+    asyncio.run(calls.evaluate(target.find(home, endpoint), collection, job))
 
 
 @app.command()

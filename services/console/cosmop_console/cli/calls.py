@@ -89,9 +89,8 @@ async def train_classifier(target: Target, dataset: str, kind: str, wanted: dict
                 say(await figures(services, run.result[result]))
 
 
-async def evaluate(target: Target, reference: str, candidate: str, protocol: str, collection: str) -> None:
+async def evaluate(target: Target, collection: str, job: runs_pb2.EvaluateJob) -> None:
     """One set against another."""
-    job = runs_pb2.EvaluateJob(reference=reference, candidate=candidate, protocol=protocol, measures=["kid", "prdc"])
     async with target.services() as services:
         run = await follow(
             services, await call("fid-evaluator", services.fid_evaluator.Evaluate(fid_evaluator_pb2.EvaluateRequest(collection=collection, evaluate=job)))
