@@ -1,7 +1,8 @@
 """Where images go: one conditional PUT each, over connections of the event loop.
 
 S3 signs the sha256 of a body along with the request (AWS Signature Version 4); that is an image's id, counted already by the
-verifier. So nothing is hashed a second time, and no thread is woken. What the store answers besides "stored" and "exists" goes to ``Store``, which knows its errors and tries again.
+verifier. So nothing is hashed a second time, and no thread is woken. What the store answers besides "stored" and "exists" is
+left to ``Store``, which knows its errors and tries again.
 """
 
 from __future__ import annotations
@@ -74,7 +75,10 @@ class Depot:
         if 400 <= answer.status < 500 and answer.status not in {408, _EXISTS, 429}:  # noqa: PLR2004
             # It will not like the next one either: a proxy that signs otherwise, a region of its own.
             self._direct = False
-        return answer.status in {_STORED, _EXISTS}
+        if answer.status in {_STORED, _EXISTS}:
+            return True
+        log.info("the object store is asked again: it answers with status %d", answer.status)
+        return False
 
     def _request(self, image: str, data: bytes, media_type: str) -> Request:
         """A signed PUT (AWS, "Signature Version 4 signing process"; the canonical request has its fields sorted)."""
