@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterable, Mapping
-from contextlib import asynccontextmanager
 
 from cosmop_common.bus import Bus
 from cosmop_common.jobs import JobHandler, run_jobs
@@ -36,14 +36,15 @@ async def work_off(
     worker = asyncio.create_task(run_jobs(bus, service, handlers, settings=settings, stopping=stop))
     async with asyncio.timeout(seconds):
         while not worker.done() and not stop.is_set():
-            info = await bus.js.consumer_info(spec.stream, spec.name)
-            if not info.num_pending and not info.num_ack_pending:
-                stop.set()
+            with contextlib.suppress(TimeoutError):  # of this one question
+                info = await bus.js.consumer_info(spec.stream, spec.name)
+                if not info.num_pending and not info.num_ack_pending:
+                    stop.set()
             await asyncio.sleep(0.05)
         await worker
 
 
-@asynccontextmanager
+@contextlib.asynccontextmanager
 async def job_process(service: str, environment: Mapping[str, str], log: int | None = None) -> AsyncIterator[asyncio.subprocess.Process]:
     """``python -m cosmop_<service> job``, told to end on leaving: it must end well."""
     command = [sys.executable, "-m", f"cosmop_{service.replace('-', '_')}", "job"]
