@@ -21,6 +21,7 @@ from cosmop_common.errors import StorageFullError
 from cosmop_common.jobs import submit
 from cosmop_common.pb.cosmop.v1 import runs_pb2
 from cosmop_common.runs import Runs
+from cosmop_local import servers
 from cosmop_local.environment import client_environment, connection
 from cosmop_local.guard import marked
 from cosmop_local.home import ChosenPortTakenError, Home, HomeInUseError
@@ -79,7 +80,7 @@ async def system(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Syst
         yield system
 
 
-async def until(condition: Callable[[], bool], seconds: float = 20) -> None:
+async def until(condition: Callable[[], bool], seconds: float = 150) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "it did not come to pass"
@@ -98,7 +99,7 @@ async def test_all_is_ready_on_entry_and_gone_after_exit(tmp_path: Path, stand_i
         assert {p["state"] for n, p in state["processes"].items() if not n.endswith("-job")} == {"ready"}
         for address in state["grpc"].values():
             host, port = address.split(":")
-            socket.create_connection((host, int(port)), timeout=2).close()
+            socket.create_connection((host, int(port)), timeout=60).close()
         assert len(marked(instance(home))) >= 4 + 2, "two servers, two services, their two grandchildren"
         assert client_environment(home).items() <= system.environment.items()
         assert (home / "secrets.json").stat().st_mode & 0o077 == 0
@@ -119,8 +120,9 @@ async def test_a_killed_service_comes_back_and_leaves_nothing_of_its_first_life(
     os.kill(before, signal.SIGKILL)
     await until(lambda: service.restarts == 1 and service.state == "ready")
     assert service.pid != before
-    assert not any(g.is_running() and g.status() != psutil.STATUS_ZOMBIE for g in grandchildren)
-    assert system.home.read_state()["processes"]["scraper"]["restarts"] == 1
+    _, alive = psutil.wait_procs(grandchildren, timeout=0)
+    assert not [g for g in alive if g.status() != psutil.STATUS_ZOMBIE]
+    await until(lambda: system.home.read_state()["processes"]["scraper"]["restarts"] == 1)
 
 
 @pytest.mark.asyncio(loop_scope="module")
@@ -147,7 +149,7 @@ async def test_a_job_process_is_started_by_its_queue_and_again_after_a_kill(syst
     await until(jobs.exists)
     first = runner.pid
     os.kill(first, signal.SIGKILL)
-    await until(lambda: len(jobs.read_text().splitlines()) == 2, 30)
+    await until(lambda: len(jobs.read_text().splitlines()) == 2)
     assert runner.pid != first
     (folder / "go").touch()
     await until(lambda: runner.pid is None)
@@ -171,14 +173,14 @@ async def test_nothing_outlives_a_supervisor_that_is_killed(tmp_path: Path, stan
     home = tmp_path / "home"
     supervisor = spawn(home, stand_ins)
     state = Home(home)
-    await until(lambda: state.read_state().get("state") == "ready" if state.folder.exists() else False, 60)
+    await until(lambda: state.read_state().get("state") == "ready" if state.folder.exists() else False)
     with pytest.raises(HomeInUseError, match=f"process {supervisor.pid}"):
         await System(home, services=()).__aenter__()
     mark = instance(home)
     assert len(marked(mark)) >= 6
     supervisor.kill()
     supervisor.wait()
-    await until(lambda: not marked(mark), 20)
+    await until(lambda: not marked(mark))
     assert state.read_state() == {}
     async with System(home, services=("dedup",), environment=stand_ins):
         pass
@@ -203,6 +205,14 @@ async def test_a_taken_port_is_named_when_it_was_asked_for_and_replaced_when_not
         assert again["b"] == kept["b"]
         with pytest.raises(ChosenPortTakenError, match=f"port {kept['a']}, asked for a, cannot be had"):
             home.ports(["a", "b"], {"a": kept["a"]})
+
+
+def test_free_ports_lie_where_no_connection_of_a_client_takes_them() -> None:
+    ports, outgoing = servers.free_ports(20), Path("/proc/sys/net/ipv4/ip_local_port_range")
+    assert len(set(ports)) == 20
+    first = int(outgoing.read_text().split()[0]) if outgoing.exists() else 0
+    assert min(ports) > 1024
+    assert first < 20_000 or max(ports) < first
 
 
 def test_a_full_disk_is_told_before_anything_starts(tmp_path: Path) -> None:
