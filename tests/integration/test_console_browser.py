@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -17,7 +17,9 @@ from cosmop_common.collections_kv import Collections
 from cosmop_common.facts import Facts
 from cosmop_common.pb.cosmop.v1 import facts_pb2
 from cosmop_common.store import Store
+from cosmop_local.servers import free_ports
 from selenium import webdriver
+from selenium.common.exceptions import NoSuchElementException, StaleElementReferenceException
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
@@ -59,29 +61,30 @@ async def images(bus: Bus, store: Store) -> list[str]:
 @pytest.fixture
 def console(images: list[str], environment: dict[str, str], tmp_path: Path) -> Iterator[str]:
     """The address of a running console."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    (port,) = free_ports(1)
     ports = {"COSMOP_GRPC_PORT": "0", "COSMOP_HTTP_PORT": str(port), "COSMOP_CONSOLE_DATA": str(tmp_path / "data")}
     process = subprocess.Popen([sys.executable, "-m", "cosmop_console"], env=environment | ports, stdout=subprocess.DEVNULL)
     address = f"http://127.0.0.1:{port}"
 
     def up() -> bool:
         try:
-            return httpx.get(f"{address}/readyz").status_code == 200
+            return httpx.get(f"{address}/readyz", timeout=60).status_code == 200
         except httpx.TransportError:
             return False
 
     until(up)
     yield address
     process.terminate()
-    assert process.wait(20) == 0
+    assert process.wait(60) == 0
 
 
 def until(check: Callable[[], object]) -> None:
-    for _ in range(300):
-        if check():
-            return
+    """Waits until a condition holds; a page that changes in the middle of the look is looked at again."""
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        with contextlib.suppress(NoSuchElementException, StaleElementReferenceException):
+            if check():
+                return
         time.sleep(0.05)
     pytest.fail("it never came to be")
 
@@ -109,7 +112,7 @@ def test_labels_by_keys_with_undo_and_skip(browser: webdriver.Chrome, console: s
 
     def said() -> dict[str, str]:
         until(lambda: browser.find_element(By.ID, "saving").text == "All saved")
-        rows = httpx.get(f"{console}/api/c/border/history", params={"labeller": "ann-o"}).json()["labels"]
+        rows = httpx.get(f"{console}/api/c/border/history", params={"labeller": "ann-o"}, timeout=60).json()["labels"]
         return {row["image"]: "unsure" if row["unsure"] else row["label"] for row in rows}
 
     first = press("1")
@@ -117,8 +120,8 @@ def test_labels_by_keys_with_undo_and_skip(browser: webdriver.Chrome, console: s
     third = press("u")
     skipped = press(" ")
     until(lambda: said() == {first: "immigration", second: "other", third: "unsure"})
-    assert browser.find_element(By.ID, "mine").text == "3"
-    assert browser.find_element(By.CSS_SELECTOR, "#frame img").get_attribute("naturalWidth") == "480"
+    until(lambda: browser.find_element(By.ID, "mine").text == "3")
+    until(lambda: browser.find_element(By.CSS_SELECTOR, "#frame img").get_attribute("naturalWidth") == "480")
 
     press(Keys.BACKSPACE)
     assert shown() == skipped, "a skip can be undone as well"
@@ -131,7 +134,7 @@ def test_labels_by_keys_with_undo_and_skip(browser: webdriver.Chrome, console: s
     browser.refresh()
     until(lambda: root_ready(browser))
     root = browser.find_element(By.ID, "labelling")
-    assert browser.find_element(By.ID, "mine").text == "3"
+    until(lambda: browser.find_element(By.ID, "mine").text == "3")
     assert shown() not in {first, second, third}
     press("z")
     assert shown() == third, "undo goes back through what was said before the reload"
@@ -163,12 +166,12 @@ def test_a_label_that_is_refused_is_told(browser: webdriver.Chrome, console: str
     browser.execute_script('fetch = () => Promise.resolve(new Response(\'{"error": "it was erased"}\', {status: 404}))')
     browser.find_element(By.CSS_SELECTOR, "[data-choice='0']").click()
     until(lambda: "it was erased" in browser.find_element(By.ID, "said").text)
-    assert browser.find_element(By.ID, "labelling").get_attribute("data-image") != image
+    until(lambda: browser.find_element(By.ID, "labelling").get_attribute("data-image") != image)
 
 
 def test_the_gallery_filters_and_shows_pictures(browser: webdriver.Chrome, console: str) -> None:
     browser.get(f"{console}/c/border/gallery")
-    assert len(browser.find_elements(By.CSS_SELECTOR, ".tile")) == 21
+    until(lambda: len(browser.find_elements(By.CSS_SELECTOR, ".tile")) == 21)
     Select(browser.find_element(By.NAME, "stage")).select_by_value("near")
     until(lambda: "stage=near" in browser.current_url and len(browser.find_elements(By.CSS_SELECTOR, ".tile")) == 2)
     until(lambda: browser.execute_script("return [...document.querySelectorAll('.tile img')].every(i => i.naturalWidth === 320)"))
@@ -190,7 +193,7 @@ def test_no_page_is_wider_than_the_screen(browser: webdriver.Chrome, console: st
 
 async def test_the_funnel_keeps_itself_current(browser: webdriver.Chrome, console: str, bus: Bus) -> None:
     browser.get(f"{console}/c/border")
-    assert browser.find_element(By.CSS_SELECTOR, ".step-n").text == "21"
+    until(lambda: browser.find_element(By.CSS_SELECTOR, ".step-n").text == "21")
     await Facts(bus).create(facts_pb2.Scraped(collection="border", image="b" * 64))
     until(lambda: browser.find_element(By.CSS_SELECTOR, ".step-n").text == "22")
     assert severe(browser) == []
