@@ -76,7 +76,7 @@ async def target(bus: Bus, store: Store, settings: ConnectionSettings, free: asy
         port = await runtime.grpc.start()
         yield Target(Endpoints(scraper_addr=f"127.0.0.1:{port}", console_addr=f"127.0.0.1:{console_port}"), settings)
         body.stopping.set()
-        await asyncio.wait_for(worker, 30)
+        await asyncio.wait_for(worker, 120)
         await runtime.grpc.stop()
     await console.stop(0)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import io
 import random
-import socket
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
@@ -21,6 +20,7 @@ from cosmop_common.pb.cosmop.v1 import facts_pb2, runs_pb2
 from cosmop_common.records import EvaluationRecord, GanRunRecord, MeasureRecord
 from cosmop_common.runs import Runs
 from cosmop_common.store import Store
+from cosmop_local.servers import free_ports
 from PIL import Image, ImageDraw
 
 COLLECTION = Collection.model_validate(
@@ -80,24 +80,20 @@ async def ids(bus: Bus, store: Store) -> list[str]:
 @pytest.fixture
 async def client(bus: Bus, ids: list[str], environment: dict[str, str], tmp_path: Path) -> AsyncIterator[httpx.AsyncClient]:
     """A client of a running console that has read everything."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    (port,) = free_ports(1)
     ports = {"COSMOP_GRPC_PORT": "0", "COSMOP_HTTP_PORT": str(port), "COSMOP_CONSOLE_DATA": str(tmp_path / "data")}
     process = await asyncio.create_subprocess_exec(sys.executable, "-m", "cosmop_console", env=environment | ports, stdout=asyncio.subprocess.DEVNULL)
-    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=20) as client:
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=60) as client:
         await until(lambda: _ready(client))
         yield client
     process.terminate()
-    assert await asyncio.wait_for(process.wait(), 20) == 0
+    assert await asyncio.wait_for(process.wait(), 60) == 0
 
 
 async def until(check: Callable[[], Awaitable[bool]]) -> None:
-    for _ in range(300):
-        if await check():
-            return
-        await asyncio.sleep(0.05)
-    pytest.fail("it never came to be")
+    async with asyncio.timeout(120):
+        while not await check():  # noqa: ASYNC110 - another process
+            await asyncio.sleep(0.05)
 
 
 async def _ready(client: httpx.AsyncClient) -> bool:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import socket
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -23,6 +22,7 @@ from cosmop_common.collections_kv import Collections
 from cosmop_common.facts import Facts
 from cosmop_common.pb.cosmop.v1 import facts_pb2
 from cosmop_console import web_api, web_files, web_pages
+from cosmop_local.servers import free_ports
 from fastapi import FastAPI
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
@@ -40,22 +40,20 @@ async def console(bus: Bus, environment: dict[str, str], tmp_path: Path) -> Asyn
     await facts.create(facts_pb2.Scraped(**where, width=64, height=64))
     await facts.put(facts_pb2.Deduplicated(**where, kind=facts_pb2.DUPLICATE_KIND_UNIQUE, kept=IMAGE, cause=1))
     await facts.put(facts_pb2.Screened(**where, people=True, score=0.9, threshold=0.5, cause=1))
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    (port,) = free_ports(1)
     ports = {"COSMOP_GRPC_PORT": "0", "COSMOP_HTTP_PORT": str(port), "COSMOP_CONSOLE_DATA": str(tmp_path / "data")}
     log = (tmp_path / "log").open("w+")
     process = await asyncio.create_subprocess_exec(sys.executable, "-m", "cosmop_console", env=environment | ports, stdout=log, stderr=log)
     address = f"http://127.0.0.1:{port}"
-    async with httpx.AsyncClient(base_url=address, timeout=20, trust_env=False) as client:
-        async with asyncio.timeout(60):
+    async with httpx.AsyncClient(base_url=address, timeout=60, trust_env=False) as client:
+        async with asyncio.timeout(120):
             while not await _ready(client):  # noqa: ASYNC110 - another process
                 await asyncio.sleep(0.1)
         yield address
         assert process.returncode is None, "the console died"
         assert (await client.get("/readyz")).status_code == 200
     process.terminate()
-    assert await asyncio.wait_for(process.wait(), 30) == 0
+    assert await asyncio.wait_for(process.wait(), 60) == 0
     log.seek(0)
     assert "Traceback" not in log.read()
     log.close()
@@ -75,7 +73,7 @@ def fuzz_documented(address: str) -> int:
         app.include_router(part.router(SimpleNamespace()))
     schema = schemathesis.openapi.from_dict(app.openapi())
     operations = [result.ok() for result in schema.get_all_operations()]
-    with httpx.Client(base_url=address, timeout=20, trust_env=False) as client:
+    with httpx.Client(base_url=address, timeout=60, trust_env=False) as client:
 
         def ask(case: schemathesis.Case) -> None:
             fields = case.as_transport_kwargs()
@@ -90,7 +88,7 @@ def fuzz_documented(address: str) -> int:
 
 def fuzz_probes(address: str) -> None:
     """Methods, queries and headers that nobody expects, to the probes."""
-    with httpx.Client(base_url=address, timeout=20, trust_env=False) as client:
+    with httpx.Client(base_url=address, timeout=60, trust_env=False) as client:
 
         @FEW
         @given(
