@@ -90,6 +90,13 @@ async def open_set(store: Store, spec: str, *, limit: int = 0) -> ImageSet:
         InvalidInputError: the string names no kind of set.
         NotFoundError: the set does not exist.
     """
+    try:
+        return await _open(store, spec, limit)
+    except NotFoundError as error:
+        raise NotFoundError(f"there is no {spec}: {error}") from error
+
+
+async def _open(store: Store, spec: str, limit: int) -> ImageSet:
     kind, rest = check_set(spec)
     if kind in {"samples", "synthetic"}:
         key = run_key(*_sample_key(rest)) if kind == "samples" else (await SyntheticRecord.load(store, run_key(rest, "synthetic.json"))).samples

@@ -142,14 +142,17 @@ class Evaluator:
         team: Callable[[int], SharedParts | None],
     ) -> list[MeasureRecord]:
         """Turned and tinted candidates: the reference is measured at three more turns, and both sets' colours."""
-        progress.more(4 * len(reference[0].names) + len(candidate[0].names))
+        progress.more(len(reference[0].names) + len(candidate[0].names))
+        colours = replace(measurer, network=MeanColour(), extraction=f"mean-colour;prepare={measurer.resolution}")
+        tints = [await colours.measure(role, images, progress) for role, images in (("reference", reference[0]), ("candidate", candidate[0]))]
+        # First, because it is cheap and says where there are too few images for either.
+        colour = colour_leak(tints[0].features, tints[1].features)
+        progress.more(3 * len(reference[0].names))
         turned = [reference[1]]
         for quarters in (1, 2, 3):
             turned.append(await measurer.turned(quarters).measure("reference", reference[0], progress, team(quarters)))
-        colours = replace(measurer, network=MeanColour(), extraction=f"mean-colour;prepare={measurer.resolution}")
-        tints = [await colours.measure(role, images, progress) for role, images in (("reference", reference[0]), ("candidate", candidate[0]))]
         rotation = await asyncio.to_thread(rotation_leak, [part.features for part in turned], candidate[1].features)
-        return leak_measures(rotation, colour_leak(tints[0].features, tints[1].features))
+        return leak_measures(rotation, colour)
 
     async def _save_copies(self, run: str, outcome: Outcome, reference: tuple[ImageSet, MeasuredSet], candidate: tuple[ImageSet, MeasuredSet]) -> None:
         """The nearest training image of each candidate as JSON, and the most suspicious pairs as a picture."""
