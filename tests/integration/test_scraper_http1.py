@@ -51,11 +51,11 @@ class Scripted:
 
 
 @contextlib.asynccontextmanager
-async def asking(*scripts: Iterable[bytes | None], **fields: str) -> AsyncIterator[tuple[Scripted, Callable[[], object]]]:
+async def asking(*scripts: Iterable[bytes | None], patience: float = 60, **fields: str) -> AsyncIterator[tuple[Scripted, Callable[[], object]]]:
     """A scripted server, and a function that asks it and returns status and body."""
     scripted = Scripted(*scripts)
     server = await asyncio.start_server(scripted.client, "127.0.0.1", 0)
-    request = Request("http", "127.0.0.1", server.sockets[0].getsockname()[1], "/x", {"host": "x", **fields}, read_timeout=1)
+    request = Request("http", "127.0.0.1", server.sockets[0].getsockname()[1], "/x", {"host": "x", **fields}, read_timeout=patience)
     connections = Connections(Backend(), most=8, idle_seconds=30)
 
     async def ask() -> tuple[int, bytes]:
@@ -92,6 +92,22 @@ async def test_a_body_may_end_with_its_connection(head: bytes) -> None:
     async with asking([head + b"\r\n", b"hel", b"lo", None]) as (server, ask):
         assert [await ask(), await ask()] == [(200, b"hello")] * 2  # type: ignore[misc]
         assert server.opened == 2
+
+
+ODD = {
+    "length and chunks": OK + b"content-length: 5\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
+    "bare line feeds": b"HTTP/1.1 200 OK\ncontent-length: 5\n\nhello",
+    "folded field": OK + b"x-a: b\r\n c\r\ncontent-length: 5\r\n\r\nhello",
+    "no reason": b"HTTP/1.1 200\r\ncontent-length: 5\r\n\r\nhello",
+    "not ascii": OK + b"x-a: \xe9\xff\r\ncontent-length: 5\r\n\r\nhello",
+}
+
+
+@pytest.mark.parametrize("name", ODD)
+async def test_what_ill_written_servers_send_is_read(name: str) -> None:
+    async with asking([ODD[name], ODD[name]], [ODD[name]]) as (server, ask):
+        assert [await ask(), await ask()] == [(200, b"hello")] * 2  # type: ignore[misc]
+        assert server.opened == (2 if name == "length and chunks" else 1)
 
 
 ILL = {
@@ -132,7 +148,7 @@ async def test_what_never_ends_ends_here(name: str) -> None:
 
 
 async def test_silence_is_a_timeout() -> None:
-    async with asking([OK + b"content-length: 5\r\n\r\nhe"]) as (_, ask):
+    async with asking([OK + b"content-length: 5\r\n\r\nhe"], patience=0.3) as (_, ask):
         with pytest.raises(WireTimeoutError):
             await ask()  # type: ignore[misc]
 

@@ -26,6 +26,9 @@ class _Parsed:
 
     def __init__(self) -> None:
         self._parser: httptools.HttpResponseParser | None = httptools.HttpResponseParser(self)
+        # What ill-written servers send and browsers take (RFC 9112, sections 2.2, 5.2, 6.3). It is harmless to one who asks once and
+        # throws away all that comes behind the answer.
+        self._parser.set_dangerous_leniencies(lenient_headers=True, lenient_chunked_length=True, lenient_optional_cr_before_lf=True)
         self.status = 0
         self.headers: list[tuple[bytes, bytes]] = []
         self.parts: list[bytes] = []
@@ -35,6 +38,8 @@ class _Parsed:
         self.complete = self.reusable = False
         #: Whether the body says itself where it ends; otherwise the connection's end does.
         self.framed = False
+        #: Whether it says so in two ways: then no second answer is read from the connection.
+        self._framed_twice = False
         self.broken: WireError | None = None
 
     def feed(self, data: bytes) -> None:
@@ -71,7 +76,9 @@ class _Parsed:
             self.headers.clear()
             return
         coding = b",".join(value for name, value in self.headers if name.lower() == b"transfer-encoding").lower()
-        self.framed = coding.rstrip().endswith(b"chunked") if coding else any(name.lower() == b"content-length" for name, _ in self.headers)
+        length = any(name.lower() == b"content-length" for name, _ in self.headers)
+        self.framed = coding.rstrip().endswith(b"chunked") if coding else length
+        self._framed_twice = bool(coding) and length
         self.status = status
 
     def on_body(self, body: bytes) -> None:
@@ -83,7 +90,7 @@ class _Parsed:
     def on_message_complete(self) -> None:
         if self.status and not self.complete and self._parser is not None:
             self.complete = True
-            self.reusable = self._parser.should_keep_alive()
+            self.reusable = self._parser.should_keep_alive() and not self._framed_twice
 
 
 class Http1(asyncio.Protocol):
