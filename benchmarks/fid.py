@@ -57,7 +57,7 @@ def main() -> None:
     n = len(files)
     report.write(
         "fid", n / seconds["fid"], "pytorch-fid", "0.3.0", n / seconds["pytorch-fid"], "img/s", n,
-        bf16=n / seconds["fid-bf16"], bf16_fid=frechet_value(*halves(features["fid-bf16"])),
+        bf16=n / seconds["fid-bf16"], bf16_ratio=seconds["pytorch-fid"] / seconds["fid-bf16"], bf16_fid=frechet_value(*halves(features["fid-bf16"])),
         fid={"ours": ours, "torch-fidelity 0.4.0": theirs, "relative_difference": abs(ours - theirs) / theirs},
         trace_term_seconds=trace_terms(full=arguments.full),
     )  # fmt: skip
