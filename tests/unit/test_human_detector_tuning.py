@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
-import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -33,6 +33,7 @@ from cosmop_human_detector.settings import Settings
 from cosmop_human_detector.team import Team
 from cosmop_human_detector.tunable_filter import TunableFilter
 from cosmop_human_detector.tuning import Hooks, Tuner
+from cosmop_local.servers import free_ports
 from cosmop_vision.errors import UnknownNetworkError, WeightsUnavailableError
 from cosmop_vision.preprocess import Preprocessing
 from cosmop_vision.settings import VisionSettings
@@ -95,7 +96,7 @@ def test_fine_tuning_learns_and_its_file_scores_as_the_network_did(world: Path, 
     assert again == learnt.metrics["held_out"]
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(1200)
 def test_a_training_interrupted_twice_ends_with_the_same_bits(world: Path, learnt: Learnt) -> None:
     saved: list[bytes] = []
     with pytest.raises(StoppingError):
@@ -131,15 +132,16 @@ def join() -> None:
 def leave(team: Team) -> None:
     """No thread of the group outlives it: one that did could abort the process at its end."""
     team.leave()
-    threads = {(task / "comm").read_text().strip() for task in Path("/proc/self/task").iterdir()}
-    assert not {name for name in threads if "gloo" in name}
+    names = []
+    for task in Path("/proc/self/task").iterdir():
+        with contextlib.suppress(OSError):  # another thread may end in this moment
+            names.append((task / "comm").read_text().strip())
+    assert not [name for name in names if "gloo" in name]
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(1200)
 def test_two_processes_equal_one(world: Path, learnt: Learnt, tmp_path: Path) -> None:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    (port,) = free_ports(1)
     path = tmp_path / "state.pt"
     base = os.environ | {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
     here = Path(__file__).parent
@@ -147,12 +149,13 @@ def test_two_processes_equal_one(world: Path, learnt: Learnt, tmp_path: Path) ->
     calls = (f"t.lead({str(world)!r}, {str(path)!r})", "t.join()")
     processes = [subprocess.Popen([sys.executable, "-c", code + call], env=base | {"RANK": str(rank)}) for rank, call in enumerate(calls)]
     try:
-        assert [p.wait(timeout=270) for p in processes] == [0, 0]
+        assert [p.wait(timeout=500) for p in processes] == [0, 0]
     finally:
         for process in processes:
             process.kill()
     together = torch.load(path, weights_only=True)
-    assert torch.allclose(together["weight"], torch.from_numpy(learnt.head.weight), atol=2e-3)
+    # AdamW makes a whole step of a gradient that is nothing but rounding errors, and these differ between CPUs.
+    assert torch.allclose(together["weight"], torch.from_numpy(learnt.head.weight), atol=1e-2)
     assert together["losses"] == pytest.approx([e.val_loss for e in learnt.epochs], abs=0.01)
 
 
@@ -191,7 +194,7 @@ def test_half_precision_takes_nearly_the_same_step(world: Path) -> None:
     for precision in ("fp32", "bf16"):
         tuner = few_steps(plan_of(world, precision=precision, epochs=1), 4)
         losses.append([tuner.epochs[1].train_loss, tuner.epochs[1].val_loss])
-    assert losses[1] == pytest.approx(losses[0], abs=0.05)
+    assert losses[1] == pytest.approx(losses[0], abs=0.1)  # bf16 is summed otherwise on each kind of CPU
     assert losses[1] != losses[0]
 
 
