@@ -40,6 +40,8 @@ from cosmop_vision.settings import VisionSettings
 from human_detector_world import scene, write_world
 from PIL import Image
 
+#: Its trainings take a minute on two quiet cores.
+pytestmark = pytest.mark.timeout(1800)
 CPU = torch.device("cpu")
 
 
@@ -96,7 +98,6 @@ def test_fine_tuning_learns_and_its_file_scores_as_the_network_did(world: Path, 
     assert again == learnt.metrics["held_out"]
 
 
-@pytest.mark.timeout(1200)
 def test_a_training_interrupted_twice_ends_with_the_same_bits(world: Path, learnt: Learnt) -> None:
     saved: list[bytes] = []
     with pytest.raises(StoppingError):
@@ -139,7 +140,6 @@ def leave(team: Team) -> None:
     assert not [name for name in names if "gloo" in name]
 
 
-@pytest.mark.timeout(1200)
 def test_two_processes_equal_one(world: Path, learnt: Learnt, tmp_path: Path) -> None:
     (port,) = free_ports(1)
     path = tmp_path / "state.pt"
