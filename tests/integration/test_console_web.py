@@ -238,9 +238,11 @@ async def test_a_training_run_shows_what_it_leaves(client: httpx.AsyncClient, bu
     assert (await client.get("/runs/g-1/drawings/measure.svg")).status_code == 404
 
     await store.put("runs/g-1/film.png", drawing(2), "image/png")
-    await EvaluationRecord(
-        run="e", reference="r", candidate="s", measures=[MeasureRecord(name="fid", value=210.5)], protocol="fid/1", reference_images=5, candidate_images=4
-    ).save(store, "runs/g-1/evaluations/000001500.json")
+    # The first was measured in another way (its run was resumed with another protocol): it is on no curve with the second.
+    for images, protocol, value in ((500, "fid-clean/1", 777.5), (1500, "fid/1", 210.5)):
+        await EvaluationRecord(
+            run="e", reference="r", candidate="s", measures=[MeasureRecord(name="fid", value=value)], protocol=protocol, reference_images=5, candidate_images=4
+        ).save(store, f"runs/g-1/evaluations/{images:09d}.json")
     await GanRunRecord(
         run="g-1", collection="border", dataset="border/v1", label="", resolution=32, preset="tiny", images=50, settings={"ada_cap": 0.8, "ada_target": 0.6},
         parameters={}, seconds=60, ended_because="kimg reached", snapshots=[1.5], best=1.5, best_because="lowest fid: 210.5 at 1.5 kimg",
@@ -250,6 +252,9 @@ async def test_a_training_run_shows_what_it_leaves(client: httpx.AsyncClient, bu
     assert "Why this one: lowest fid: 210.5 at 1.5 kimg." in page
     assert "/runs/g-1/files/film.png" in page
     assert "210.5" in (await client.get("/runs/g-1/drawings/measure.svg")).text
+    drawn = await training.measured(store, "g-1")
+    assert drawn is not None
+    assert list(drawn.points) == [(1.5, 210.5, None)]
     assert "cap of p: 0.8" in (await client.get("/runs/g-1/drawings/curves.svg")).text
 
     await store.put("runs/h-1/training/curves.svg", b"<svg xmlns='http://www.w3.org/2000/svg'><script>alert(1)</script></svg>", "image/svg+xml")

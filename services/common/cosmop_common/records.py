@@ -123,6 +123,11 @@ class EvaluationRecord(Record):
     warnings: list[str] = []
     seconds: float = 0.0
 
+    @property
+    def yardstick(self) -> tuple[str, str]:
+        """What its first measure is measured with. Values of different yardsticks are never compared, ranked or drawn together."""
+        return self.protocol, self.measures[0].name if self.measures else ""
+
 
 class GanRunRecord(Record):
     """``runs/<gan run>/gan.json``: what a GAN run was and what came of it."""

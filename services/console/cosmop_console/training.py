@@ -106,14 +106,16 @@ async def find_gan(store: Store, run: str) -> GanRunRecord | None:
 
 
 async def measured(store: Store, run: str) -> Measured | None:
-    """The snapshots' evaluations that are there; None where there are none."""
-    metric, points = "", []
+    """The snapshots' evaluations that are there and measured as the last one; None where there are none."""
+    found: dict[float, EvaluationRecord] = {}
     async for key in store.list(run_key(run, _EVALUATIONS)):
-        measures = (await EvaluationRecord.load(store, key)).measures
-        if measures and math.isfinite(measures[0].value):
-            metric = metric or measures[0].name
-            points.append((int(key.rsplit("/", 1)[-1].removesuffix(".json")) / 1000, measures[0].value, measures[0].interval))
-    return Measured(metric, points) if points else None
+        found[int(key.rsplit("/", 1)[-1].removesuffix(".json")) / 1000] = await EvaluationRecord.load(store, key)
+    told = {kimg: record for kimg, record in sorted(found.items()) if record.measures and math.isfinite(record.measures[0].value)}
+    if not told:
+        return None
+    last = told[max(told)]
+    points = [(kimg, r.measures[0].value, r.measures[0].interval) for kimg, r in told.items() if r.yardstick == last.yardstick]
+    return Measured(last.measures[0].name, points)
 
 
 async def traces(store: Store, run: runs_pb2.Run) -> Traces | None:

@@ -9,10 +9,6 @@ class TooFewImagesError(InvalidInputError):
     """A set is empty or too small for what is asked of it."""
 
 
-class ProtocolMismatchError(InvalidInputError):
-    """Two results were made in different ways, so that their difference means nothing."""
-
-
 class UnknownProtocolError(InvalidInputError):
     """No protocol has this name."""
 

@@ -10,7 +10,7 @@ import hashlib
 from dataclasses import dataclass
 from typing import Literal
 
-from cosmop_fid_evaluator.errors import ProtocolMismatchError, UnknownProtocolError
+from cosmop_fid_evaluator.errors import UnknownProtocolError
 from cosmop_fid_evaluator.resize import Resize
 
 #: Counts changes of preprocessing that the string would not tell otherwise; part of it.
@@ -79,17 +79,3 @@ def find_protocol(name: str) -> Protocol:
 def digest(extraction: str) -> str:
     """A short name of an extraction, for object keys."""
     return hashlib.sha256(extraction.encode()).hexdigest()[:16]
-
-
-def require_equal(first: str, second: str) -> None:
-    """Raises ``ProtocolMismatchError``, naming what differs, unless both results were measured in the same way."""
-    if first == second:
-        return
-    ours, theirs = _parts(first), _parts(second)
-    differing = [f"{key} {ours.get(key, '-')} and {theirs.get(key, '-')}" for key in dict.fromkeys([*ours, *theirs]) if ours.get(key) != theirs.get(key)]
-    raise ProtocolMismatchError(f"results of different protocols cannot be compared: {'; '.join(differing)}. Evaluate both in the same way")
-
-
-def _parts(protocol: str) -> dict[str, str]:
-    name, *rest = protocol.split(";")
-    return {"protocol": name} | dict(part.partition("=")[::2] for part in rest)

@@ -31,14 +31,7 @@ class Judged:
 def comparable(snapshots: Sequence[Judged]) -> list[Judged]:
     """Those with a value under the protocol and measure of the latest one: values of different protocols are never compared."""
     valued = [s for s in sorted(snapshots, key=lambda s: s.kimg) if s.value is not None]
-    if not valued:
-        return []
-
-    def protocol(s: Judged) -> tuple[str, str]:
-        assert s.record is not None
-        return s.record.protocol, s.record.measures[0].name
-
-    return [s for s in valued if protocol(s) == protocol(valued[-1])]
+    return [s for s in valued if s.record and valued[-1].record and s.record.yardstick == valued[-1].record.yardstick]
 
 
 def trained(snapshots: Sequence[Judged]) -> list[Judged]:

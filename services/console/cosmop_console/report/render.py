@@ -87,6 +87,8 @@ def _curve(gan: dict[str, Any] | None) -> str:
     judged = [s for s in gan["snapshots"] if s["value"] is not None] if gan else []
     if not gan or not judged:
         return ""
+    # Only what was measured in one way lies on one curve; the table tells the rest.
+    judged = [s for s in judged if (s["protocol"], s["metric"]) == (judged[-1]["protocol"], judged[-1]["metric"])]
     intervals = [tuple(s["interval"]) if s["interval"] else None for s in judged]
     return plots.curve([s["kimg"] for s in judged], [s["value"] for s in judged], intervals, metric=measure(judged[0]["metric"]), best=gan["best"])
 
