@@ -20,6 +20,7 @@ from cosmop_common.pb.cosmop.v1 import facts_pb2, runs_pb2
 from cosmop_common.records import EvaluationRecord, GanRunRecord, MeasureRecord
 from cosmop_common.runs import Runs
 from cosmop_common.store import Store
+from cosmop_console import training
 from cosmop_local.servers import free_ports
 from PIL import Image, ImageDraw
 
