@@ -48,3 +48,9 @@ def test_a_heavy_film_strip_is_made_light() -> None:
     light = sheet(heavy)
     assert light.startswith("data:image/jpeg")
     assert len(light) < len(heavy)
+
+
+def test_numbers_that_would_lie_on_each_other_are_left_to_the_table() -> None:
+    drawn = plots.curve([0, 7.7, 9.0, 18.0, 100.0], [350.25, 359.25, 272.25, 271.25, 163.25], [None] * 5, metric="FID", best=9.0)
+    assert [number for number in ("350.2", "359.2", "272.2", "271.2", "163.2") if number in drawn] == ["350.2", "272.2", "271.2", "163.2"]
+    assert "3.5" in plots.curve([0.0], [3.5], [None], metric="FID", best=None)

@@ -24,6 +24,7 @@ GRID = 64
 _FILM_SIDE = 64
 """Pixels of an image in a film strip, at least."""
 _CAPTION = 90
+_CAPTION_FONT = 14
 
 
 def save_generator(generator: Generator) -> bytes:
@@ -85,13 +86,15 @@ def film(rows: Sequence[tuple[str, Sequence[bytes]]]) -> bytes:
     side = decoded[0][1][0].shape[0]
     shown = max(side, _FILM_SIDE)
     columns = max(len(images) for _, images in decoded)
-    sheet = Image.new("RGB", (_CAPTION + columns * shown, len(decoded) * shown), "white")
+    measure = ImageDraw.Draw(Image.new("RGB", (1, 1)))
+    margin = max(_CAPTION, *(math.ceil(measure.textlength(caption, font_size=_CAPTION_FONT)) + 16 for caption, _ in rows))
+    sheet = Image.new("RGB", (margin + columns * shown, len(decoded) * shown), "white")
     pen = ImageDraw.Draw(sheet)
     for row, (caption, images) in enumerate(decoded):
-        pen.text((_CAPTION - 8, row * shown + shown // 2), caption, "black", anchor="rm", font_size=14)
+        pen.text((margin - 8, row * shown + shown // 2), caption, "black", anchor="rm", font_size=_CAPTION_FONT)
         for column, image in enumerate(images):
             # Small images are enlarged without smoothing: what the network drew, nothing more.
-            sheet.paste(Image.fromarray(image).resize((shown, shown), Image.Resampling.NEAREST), (_CAPTION + column * shown, row * shown))
+            sheet.paste(Image.fromarray(image).resize((shown, shown), Image.Resampling.NEAREST), (margin + column * shown, row * shown))
     sink = io.BytesIO()
     sheet.save(sink, "PNG")
     return sink.getvalue()

@@ -74,16 +74,28 @@ def curve(kimg: list[float], values: list[float], intervals: list[Interval | Non
     with style():
         figure, axes = _axes(5.6, 2.6)
         axes.plot(kimg, values, color=ACCENT, marker="o", markersize=4, linewidth=1.5)
+        numbered = _apart(kimg, first=best)
         for x, y, interval in zip(kimg, values, intervals, strict=True):
             if interval:
                 axes.plot([x, x], list(interval), color=ACCENT, linewidth=1, alpha=0.6)
-            axes.annotate(f"{y:.1f}", (x, y), textcoords="offset points", xytext=(0, 7), ha="center", fontsize=8)
+            if x in numbered:
+                axes.annotate(f"{y:.1f}", (x, y), textcoords="offset points", xytext=(0, 7), ha="center", fontsize=8)
         if best in kimg:
             axes.plot([best], [values[kimg.index(best)]], marker="o", markersize=11, markerfacecolor="none", markeredgecolor=WARN)
         axes.set_xlabel("thousands of real images shown (kimg)")
         axes.set_ylabel(metric)
         axes.margins(x=0.08, y=0.25)
         return svg(figure)
+
+
+def _apart(positions: Sequence[float], *, first: float | None, share: float = 0.075) -> set[float]:
+    """Those that leave room for a number: ``first``, the ends, then each that is far enough from all of them."""
+    span = max(positions) - min(positions)
+    chosen: set[float] = set()
+    for x in [*(p for p in positions if p == first), positions[-1], *positions]:
+        if all(abs(x - other) >= share * span for other in chosen if other != x):
+            chosen.add(x)
+    return chosen
 
 
 def histogram(probabilities: list[float], threshold: float) -> str:
