@@ -6,6 +6,7 @@ import io
 import xml.etree.ElementTree as ET
 
 import numpy as np
+from cosmop_console.report import plots
 from cosmop_console.report.pages import sheet
 from cosmop_console.report.plots import standalone
 from cosmop_console.report.plots_training import training
