@@ -1,6 +1,6 @@
 """FID over thousands of images shown: our trainer and NVIDIA's networks and losses, on the same photos with the same settings.
 
-    python -m benchmarks.gan_quality --checkout DIR [--photos DIR] [--resolution 32] [--kimg 20] [--snapshots 4] [--samples 500]
+    python -m benchmarks.gan_quality --checkout DIR [--photos DIR] [--resolution 32] [--kimg 20] [--snapshots 4] [--samples 500] [--seed 0]
 
 ``DIR`` is a checkout of github.com/NVlabs/stylegan2-ada-pytorch. Both train the preset ``tiny`` on the same pixels in the same order,
 each in a process of its own, one after the other; FID is ours (``benchmarks.fid`` shows that it is the right number), of the
@@ -41,6 +41,7 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=500)
     parser.add_argument("--limit", type=int, default=0, help="at most so many photos; 0: all")
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--seed", type=int, default=0, help="of weights, order and latents, of both: one seed says little of who is ahead")
     parser.add_argument("--option", action="append", default=[], metavar="NAME=VALUE", help="setting of both trainers")
     parser.add_argument("--side", help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
@@ -61,7 +62,7 @@ def main() -> None:
     last = {side: curve[-1] for side, curve in curves.items()}
     report.write(
         "gan_quality", last["ours"]["fid"], "stylegan2-ada-pytorch", "checkout", last["peer"]["fid"], "FID", arguments.samples,
-        higher_is_better=False, curves=curves, best=best, resolution=arguments.resolution, kimg=arguments.kimg, options=arguments.option,
+        higher_is_better=False, curves=curves, best=best, resolution=arguments.resolution, kimg=arguments.kimg, seed=arguments.seed, options=arguments.option,
     )  # fmt: skip
 
 
@@ -87,7 +88,7 @@ def train(arguments: argparse.Namespace) -> None:
     from cosmop_gan_trainer.trainer import Trainer
 
     device = torch.device(arguments.device)
-    run = configure("tiny", arguments.resolution, options=dict(o.split("=", 1) for o in arguments.option))
+    run = configure("tiny", arguments.resolution, arguments.seed, options=dict(o.split("=", 1) for o in arguments.option))
     pixels = np.load(arguments.folder / "photos.npy")
     data = TrainingSet.build(Images(arguments.resolution, list(pixels), [0] * len(pixels)), run, device)
     ours = Trainer(run, data, device) if arguments.side == "ours" else None

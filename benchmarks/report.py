@@ -47,21 +47,20 @@ def write(
         if not (math.isfinite(value) and value > 0):
             raise ValueError(f"benchmark {name}: {whose} is {value}: a ratio needs two positive numbers")
     ratio = ours / peer_value if higher_is_better else peer_value / ours
-    result = {
-        "name": name,
-        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "machine": machine(),
-        "ours": ours,
-        "peer": {"name": peer_name, "version": peer_version, "value": peer_value},
-        "unit": unit,
-        "n": n,
-        "ratio": ratio,
-        "higher_is_better": higher_is_better,
-    } | more
+    path = store(
+        name, ours=ours, peer={"name": peer_name, "version": peer_version, "value": peer_value}, unit=unit, n=n, ratio=ratio, higher_is_better=higher_is_better,
+        **more,
+    )  # fmt: skip
+    print(f"ratio {ratio:.3g} (ours {ours:.4g} {unit}, {peer_name} {peer_version} {peer_value:.4g} {unit})")
+    return path
+
+
+def store(name: str, **found: Any) -> Path:
+    """Stores what a benchmark found, with date and machine."""
+    result = {"name": name, "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"), "machine": machine()} | found
     OUT.mkdir(parents=True, exist_ok=True)
     path = OUT / f"{name}.json"
     path.write_text(json.dumps(result, indent=1, allow_nan=False) + "\n")
-    print(f"ratio {ratio:.3g} (ours {ours:.4g} {unit}, {peer_name} {peer_version} {peer_value:.4g} {unit})")
     return path
 
 
